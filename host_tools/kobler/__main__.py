@@ -1,0 +1,5 @@
+"""`python -m kobler` is the command `kobler`."""
+
+from .cli import main
+
+main()

@@ -1,0 +1,69 @@
+"""The command `kobler`: one subcommand a room, and one place where errors become a line and an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import typer
+
+from . import __version__
+from .errors import KoblerError
+
+app = typer.Typer(
+    name="kobler",
+    help="Build, flash, provision, watch and simulate Kobler couplers.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"kobler {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Show the version."),
+) -> None:
+    pass
+
+
+def _furnish() -> None:
+    """Hang every room's commands on the app; their modules import only light, portable things at the top."""
+    from .build.cli import build
+    from .cloud.cli import up, watch
+    from .config.cli import app as config
+    from .doctor.cli import doctor
+    from .flash.cli import flash
+    from .pki.cli import app as pki
+    from .provision.cli import provision
+    from .sim.cli import app as sim
+
+    for command in (up, build, flash, provision, doctor, watch):
+        app.command(command.__name__)(command)
+    for name, group in (("config", config), ("pki", pki), ("sim", sim)):
+        app.add_typer(group, name=name)
+
+
+def main() -> None:
+    """Run one command; exit 0 done, 1 could not be done (one line says why), 2 wrong usage, 130 Ctrl-C."""
+    _furnish()
+    try:
+        app()
+    except KoblerError as error:
+        print(f"kobler: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:
+        # The reader of our output has gone (`kobler … | head`): leave quietly, as every Unix tool does.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
