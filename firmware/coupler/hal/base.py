@@ -1,0 +1,50 @@
+# What the runtimes share: wall clock, board file, atomic writes. Each Hal adds its own primitives.
+
+import json
+import time
+
+from coupler.const import const
+
+_FLOOR_MS = 1735689600000  # 2025-01-01; a clock before it was never set
+# The chip counts seconds from 2000-01-01, hosts from 1970-01-01.
+_EPOCH_S = 946684800 if time.gmtime(0)[0] == 2000 else 0
+_BOARD = "/board.json"
+_NS = const(1000000)
+
+
+class Base:
+    """Needs: read_file, _set_clock."""
+
+    def __init__(self):
+        self._board = None
+        self._known = False
+        self._correction = 0  # ms, where this program may not set the clock
+
+    def _clock_ms(self):
+        return time.time_ns() // _NS + 1000 * _EPOCH_S + self._correction
+
+    def now_ms(self):
+        """Milliseconds since 1970, None as long as the clock is not known."""
+        now = self._clock_ms()
+        if not self._known:
+            if now < _FLOOR_MS:
+                return None
+            self._known = True  # it was running through a reset
+        return now
+
+    def set_time(self, unix_ms):
+        seconds, ms = divmod(unix_ms, 1000)
+        if not self._set_clock(time.gmtime(seconds - _EPOCH_S), ms):
+            self._correction += unix_ms - self._clock_ms()
+        self._known = True
+
+    def _set_clock(self, calendar, ms):
+        return False
+
+    @property
+    def board(self):
+        """board.json, an empty table without one."""
+        if self._board is None:
+            text = self.read_file(_BOARD)
+            self._board = json.loads(text) if text else {}
+        return self._board

@@ -1,0 +1,81 @@
+# The network interface that the configuration names, on the pins of the board's file: Ethernet (RMII or SPI) or Wi-Fi.
+
+import machine
+import network
+
+from coupler.const import const
+
+_WAIT_MS = const(15000)
+_STEP_MS = const(100)
+
+
+def _pin(wiring, name):
+    number = wiring.get(name)
+    return None if number is None else machine.Pin(number)
+
+
+class Interface:
+    """net: the configuration's part; board: board.json. ValueError if the board has no such interface."""
+
+    def __init__(self, net, board):
+        self._net = net
+        if net["kind"] == "ethernet":
+            wiring = board.get("ethernet")
+            if not wiring:
+                raise ValueError("net.kind: this board has no ethernet")
+            self._nic = _lan(wiring)
+        elif net["kind"] == "wifi":
+            self._nic = network.WLAN(network.STA_IF)
+        else:
+            raise ValueError("net.kind: %r is not ethernet or wifi" % net["kind"])
+
+    async def up(self, hal):
+        """True when there is an address, False if not within 15 s: the interface goes on trying, ask again."""
+        nic = self._nic
+        if not nic.active():
+            nic.active(True)
+            address = self._net.get("address", "dhcp")
+            if address != "dhcp":
+                dns = address.get("dns") or ["0.0.0.0"]
+                gateway = address.get("gateway") or "0.0.0.0"
+                nic.ifconfig((address["ip"], address["mask"], gateway, dns[0]))
+            if self._net["kind"] == "wifi":
+                nic.connect(self._net["ssid"], self._net.get("password"))
+        waited = 0
+        while not nic.isconnected():
+            if waited >= _WAIT_MS:
+                return False
+            await hal.sleep_ms(_STEP_MS)
+            waited += _STEP_MS
+        return True
+
+    def info(self):
+        ip, mask, gateway, dns = self._nic.ifconfig()
+        address = self._net.get("address", "dhcp")
+        servers = [dns] if address == "dhcp" else address.get("dns") or []
+        return {
+            "ip": ip,
+            "mask": mask,
+            "gateway": gateway,
+            "dns": [server for server in servers if server and server != "0.0.0.0"],
+            "mac": ":".join(["%02x" % byte for byte in self._nic.config("mac")]),
+        }
+
+
+def _lan(wiring):
+    options = {}
+    if wiring["kind"] == "spi":
+        options["spi"] = machine.SPI(
+            wiring["spi"], sck=_pin(wiring, "sck"), mosi=_pin(wiring, "mosi"), miso=_pin(wiring, "miso")
+        )
+        names = ("cs", "int", "reset", "power")
+    else:
+        options["ref_clk_mode"] = machine.Pin.OUT if wiring["clk_mode"] == "out" else machine.Pin.IN
+        options["ref_clk"] = _pin(wiring, "clk")
+        names = ("mdc", "mdio", "reset", "power")
+    for name in names:
+        pin = _pin(wiring, name)
+        if pin is not None:
+            options[name] = pin
+    phy = getattr(network, "PHY_" + wiring["phy"])
+    return network.LAN(phy_type=phy, phy_addr=wiring.get("addr", 0), **options)

@@ -1,0 +1,84 @@
+# The hal on MicroPython: the chip, the virtual board, and (without a UART and network) the unix port under the unit tests.
+
+import asyncio
+import errno
+import gc
+import os
+import time
+
+from coupler.hal.base import Base
+
+try:
+    from coupler.hal.chip import Chip
+except ImportError:  # the unix port has no esp32 module
+    from coupler.hal.bare import Bare as Chip
+
+
+class Hal(Chip, Base):
+    name = "micropython"
+
+    ticks_ms = staticmethod(time.ticks_ms)
+    ticks_us = staticmethod(time.ticks_us)
+    ticks_diff = staticmethod(time.ticks_diff)
+    ticks_add = staticmethod(time.ticks_add)
+    sleep_ms = staticmethod(asyncio.sleep_ms)
+    urandom = staticmethod(os.urandom)
+    mem_free = staticmethod(gc.mem_free)
+    flag = asyncio.ThreadSafeFlag
+
+    def __init__(self, root=""):
+        self._root = root
+        Base.__init__(self)
+        Chip.__init__(self)
+
+    @property
+    def net(self):
+        from coupler.hal import micropython_net
+
+        return micropython_net
+
+    def read_file(self, path):
+        """The file's bytes, None if there is none."""
+        try:
+            with open(self._root + path, "rb") as f:
+                return f.read()
+        except OSError as e:
+            if e.errno == errno.ENOENT:
+                return None
+            raise
+
+    def write_file(self, path, data):
+        """All of the new content or all of the old, whenever the power fails."""
+        path = self._root + path
+        new = path + ".new"
+        try:
+            self._write(new, data)
+        except OSError as e:
+            if e.errno != errno.ENOENT:
+                raise
+            self._make_folder(path)
+            self._write(new, data)
+        os.rename(new, path)
+
+    def _write(self, path, data):
+        with open(path, "wb") as f:
+            f.write(data)
+        if hasattr(os, "sync"):
+            os.sync()
+
+    def _make_folder(self, path):
+        parts = path.split("/")[:-1]
+        for i in range(1, len(parts)):
+            try:
+                os.mkdir("/".join(parts[: i + 1]))
+            except OSError as e:
+                if e.errno != errno.EEXIST:
+                    raise
+
+    def remove(self, path):
+        """Removing what is not there is no error."""
+        try:
+            os.remove(self._root + path)
+        except OSError as e:
+            if e.errno != errno.ENOENT:
+                raise

@@ -1,0 +1,224 @@
+# Sockets on MicroPython: never blocking, every wait in asyncio's own IO queue, so nothing polls and nothing stalls the bus.
+# settimeout() is not used at all: it breaks TLS sockets for good, and getaddrinfo() is only given literals, which it parses.
+import asyncio
+import errno
+import gc
+import select
+import socket
+
+import tls as _tls
+
+from coupler.const import const
+from coupler.net.errors import NetError, closed_early
+
+_IPPROTO_TCP = const(6)
+_TCP_NODELAY = const(1)
+_MAX_DATAGRAM = const(1024)
+
+_EOF = const(-0x7280)  # MBEDTLS_ERR_SSL_CONN_EOF
+_ALERT = const(-0x7780)  # MBEDTLS_ERR_SSL_FATAL_ALERT_MESSAGE: the peer refused us
+_NOT_VERIFIED = const(-0x2700)  # MBEDTLS_ERR_X509_CERT_VERIFY_FAILED
+
+_queue = asyncio.core._io_queue  # pyright: ignore  (asyncio.Stream would copy what it cannot write at once)
+
+
+def _readable(s):
+    yield _queue.queue_read(s)
+
+
+def _writable(s):
+    yield _queue.queue_write(s)
+
+
+def _text(e):
+    code = e.errno if isinstance(e, OSError) else None
+    name = getattr(errno, "errorcode", {}).get(code)
+    return name or str(e) or repr(e)
+
+
+async def _within(aw, timeout_ms, what):
+    try:
+        return await asyncio.wait_for_ms(aw, timeout_ms)
+    except asyncio.TimeoutError:
+        raise NetError("timeout", "%s: no answer in %d ms" % (what, timeout_ms))
+
+
+def _address(ip, port):
+    return socket.getaddrinfo(ip, port)[0][-1]
+
+
+async def tcp(ip, port, timeout_ms):
+    """A connected Stream; NetError tcp or timeout."""
+    where = "%s:%d" % (ip, port)
+    s = socket.socket()
+    try:
+        s.setblocking(False)
+        s.setsockopt(_IPPROTO_TCP, _TCP_NODELAY, 1)
+        address = _address(ip, port)
+        try:
+            s.connect(address)
+        except OSError as e:
+            if e.errno != errno.EINPROGRESS:
+                raise
+            await _within(_writable(s), timeout_ms, where)
+            # Failed connections become writable too; only the poll flags tell. The second connect() fetches the reason.
+            poller = select.poll()
+            poller.register(s, select.POLLOUT | select.POLLHUP)
+            for _, flags in poller.poll(0):
+                if flags & (select.POLLERR | select.POLLHUP):
+                    s.connect(address)
+                    raise OSError(errno.ECONNREFUSED)
+    except OSError as e:
+        s.close()
+        raise NetError("tcp", "%s: %s" % (where, _text(e)))
+    except BaseException:
+        s.close()
+        raise
+    return Stream(s, where)
+
+
+class Stream:
+    def __init__(self, s, where):
+        self._s = s
+        self.where = where
+
+    async def readinto(self, buf):
+        """Waits for at least one byte; 0 when the peer closed."""
+        while True:
+            await _readable(self._s)
+            n = self._s.readinto(buf)
+            if n is not None:
+                return n
+
+    async def write(self, data):
+        n = self._s.write(data) or 0
+        if n == len(data):
+            return
+        data = memoryview(data)
+        while True:
+            data = data[n:]
+            if not data:
+                return
+            await _writable(self._s)
+            n = self._s.write(data) or 0
+
+    def close(self):
+        self._s.close()
+
+
+def tls(stream, server_name, ca_der, cert_der, key_der):
+    """TLS over `stream`; nothing is sent before handshake(). cert_der and key_der may be None. NetError("tls")."""
+    gc.collect()  # the record buffers are the largest pieces this firmware ever asks for
+    try:
+        ctx = _tls.SSLContext(_tls.PROTOCOL_TLS_CLIENT)
+        ctx.verify_mode = _tls.CERT_REQUIRED
+        what = "CA certificate"
+        ctx.load_verify_locations(ca_der)
+        if cert_der is not None:
+            what = "client certificate"
+            ctx.load_cert_chain(cert_der, key_der)
+        what = "TLS"
+        found = TlsStream(stream, server_name)
+        ctx.verify_callback = found._seen
+        found._s = ctx.wrap_socket(stream._s, server_hostname=server_name, do_handshake_on_connect=False)
+        return found
+    except (ValueError, OSError, TypeError) as e:
+        raise NetError("tls", "%s: %s" % (what, _text(e)))
+
+
+def _named(e, where):
+    # mbedTLS tells why it did not accept a certificate in words only, as ValueError.
+    if isinstance(e, ValueError):
+        text = str(e)
+        if "expired" in text:
+            return NetError("tls-clock", "%s: its certificate has expired" % where)
+        if "future" in text:
+            return NetError("tls-clock", "%s: its certificate is not yet valid; is the clock right?" % where)
+        if "Common Name" in text:
+            return NetError("tls-name", "%s: its certificate is for another name" % where)
+        return NetError("tls-authority", "%s: %s" % (where, text.strip().replace("\n", "; ")))
+    code = e.errno
+    if code == _NOT_VERIFIED:
+        return NetError("tls-authority", "%s: its certificate was not accepted" % where)
+    if code == _ALERT:
+        return NetError("tls-refused", "%s refused this unit's certificate or protocol" % where)
+    if code == _EOF:
+        return NetError("closed", "%s closed the connection" % where)
+    if code is not None and code < 0:
+        return NetError("tls", "%s: %s" % (where, str(e)))
+    return NetError("closed", "%s: %s" % (where, _text(e)))
+
+
+class TlsStream(Stream):
+    def __init__(self, stream, server_name):
+        super().__init__(None, "%s (%s)" % (server_name, stream.where))
+        self._below = stream
+        self._known = False
+
+    def _seen(self, _certificate, _depth):
+        self._known = True
+        return 0  # what mbedTLS found stands
+
+    async def handshake(self, timeout_ms, first):
+        """Also writes `first`: nothing else tells that the handshake is over (cipher() crashes before it is).
+
+        NetError: tls-clock, tls-authority, tls-name, tls-refused, tls, closed, timeout."""
+        try:
+            await _within(super().write(first), timeout_ms, self.where + ": TLS")
+        except (ValueError, OSError) as e:
+            error = _named(e, self.where)
+            if error.kind == "closed":
+                error = closed_early(self.where, self._known)
+            raise error
+
+    async def readinto(self, buf):
+        try:
+            return await super().readinto(buf)
+        except (ValueError, OSError) as e:
+            raise _named(e, self.where)
+
+    async def write(self, data):
+        try:
+            await super().write(data)
+        except (ValueError, OSError) as e:
+            raise _named(e, self.where)
+
+    def close(self):
+        self._s.close()
+        self._below.close()
+
+
+def udp(ip, port):
+    """A datagram socket tied to one peer: packets from others are not received."""
+    s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    try:
+        s.setblocking(False)
+        s.connect(_address(ip, port))
+    except OSError:
+        s.close()
+        raise
+    return Udp(s)
+
+
+class Udp:
+    def __init__(self, s):
+        self._s = s
+
+    def send(self, data):
+        self._s.send(data)
+
+    async def recv(self, timeout_ms):
+        """One datagram, or None when the time is over."""
+        try:
+            await asyncio.wait_for_ms(_readable(self._s), timeout_ms)
+        except asyncio.TimeoutError:
+            return None
+        try:
+            return self._s.recv(_MAX_DATAGRAM)
+        except OSError as e:
+            if e.errno == errno.EAGAIN:
+                return None
+            raise
+
+    def close(self):
+        self._s.close()

@@ -1,0 +1,8 @@
+class ProtocolError(Exception):
+    """The peer broke, or refused, a protocol. kind: http websocket mqtt mqtt-refused; code: the WebSocket close code to send."""
+
+    def __init__(self, kind, text, code=1002):
+        super().__init__(text)
+        self.kind = kind
+        self.text = text
+        self.code = code

@@ -1,0 +1,270 @@
+# The cloud link: connects, keeps the MQTT session, drains the source and moves its cursor only on acknowledgement.
+#
+# One connection has three tasks: read, pump (the only one that writes) and this one, which watches the clock. Whatever
+# goes wrong in one of them ends the connection, never the session. Every wait has a bound.
+import asyncio
+
+from coupler.const import const
+from coupler.net.errors import NetError
+from coupler.uplink import mqtt
+from coupler.uplink.inbox import Inbox
+from coupler.uplink.link import Link
+from coupler.uplink.outbox import Outbox
+from coupler.uplink.plain import Plain
+
+_KEEP_ALIVE_S = const(60)
+_STABLE_MS = const(30000)  # a link that held for so long earns a fresh start of the back-off
+_GOODBYE_S = const(2)
+_MAX_OUT = const(4096)  # bytes of answers that wait to be written, before reading stops
+
+
+class Session:
+    """cloud: the compiled configuration's part. identity: id, cert, key, ca (DER). source: peek(n) -> samples, ack(seq).
+
+    info: boot, firmware, reported (a callable that gives a dict). Call wake() when the source has something new."""
+
+    base_ms = 2000
+    cap_ms = 60000
+    patience_ms = 20000  # a packet unanswered for so long means that the link is dead
+
+    def __init__(self, hal, cloud, identity, source, info):
+        if cloud["dialect"] != "plain":
+            raise ValueError("cloud dialect %r is not known" % cloud["dialect"])
+        self._hal = hal
+        self._cloud = cloud
+        self._identity = identity
+        self._info = info
+        self.dialect = Plain(identity["id"])
+        will = (self.dialect.presence, self.dialect.state("offline", info), True)
+        self._mqtt = mqtt.Mqtt(self.dialect.client_id, _KEEP_ALIVE_S, will=will)
+        self.count = {"attempts": 0, "connects": 0, "failures": 0, "packs": 0, "samples": 0, "acked": 0, "repeated": 0}
+        self.count.update({"received": 0, "refused": 0, "oversize": 0, "answers_lost": 0})
+        self.status = {"state": "idle", "error": None, "text": "", "address": None, "since": None, "count": self.count}
+        self.outbox = Outbox(hal, self.dialect, self._mqtt, source, cloud["ack"], self.count)
+        self.inbox = Inbox(self)
+        self._wake = asyncio.Event()
+        self._over = asyncio.Event()
+        self._drained = asyncio.Event()
+        self._again = asyncio.Event()
+        self._out = bytearray()
+        self._link = None
+        self._failed = 0  # connections in a row that did not hold
+        self._up_ms = 0
+        self._error = None
+        self._stopping = False
+
+    def wake(self):
+        """The source has something new."""
+        self._wake.set()
+
+    def retry(self):
+        """Try now instead of waiting the back-off out (the network came up, someone asked)."""
+        self._again.set()
+
+    def stop(self):
+        """Ends run() soon, saying goodbye to the broker."""
+        self._stopping = True
+        self._over.set()
+        self._again.set()
+
+    def report(self):
+        """Publishes the reported properties, if connected: they are sent at each connect anyway."""
+        if self._mqtt.connected:
+            import json
+
+            reported = self._info.get("reported")
+            payload = json.dumps(reported() if callable(reported) else reported or {}).encode()
+            self.post(self.dialect.reported, payload, True)
+
+    def post(self, topic, payload, retain=False):
+        """Publish at QoS 1, once, for what is no sample; False when there is no room or no connection."""
+        packet = self._mqtt.publish(topic, payload, 1, retain) if self._mqtt.connected else None
+        if packet is None:
+            return False
+        self._put(self._link.frame(packet))
+        return True
+
+    async def run(self):
+        """Until stop() or cancelled."""
+        try:
+            while not self._stopping:
+                await self._attempt()
+                if not self._stopping:
+                    await self._pause()
+        finally:
+            self._stage("stopped")
+
+    # --- one attempt: every address of the name, until one of them works
+
+    def _stage(self, state):
+        self.status["state"] = state
+
+    def _fault(self, e):
+        self.count["failures"] += 1
+        kind = getattr(e, "kind", None)
+        if kind is None:
+            kind = "memory" if isinstance(e, MemoryError) else "closed" if isinstance(e, OSError) else "internal"
+        self.status["error"] = kind
+        self.status["text"] = str(e) or repr(e)
+
+    async def _attempt(self):
+        self.count["attempts"] += 1
+        self._up_ms = 0
+        self._stage("resolving")
+        try:
+            for part in ("ca", "cert", "key"):
+                if not self._identity.get(part):
+                    raise NetError("tls", "this unit has no certificate yet (%s is missing)" % part)
+            from coupler.net.resolve import resolve
+
+            addresses = await resolve(self._hal, self._cloud["host"])
+        except (NetError, OSError) as e:
+            self._fault(e)
+            addresses = ()
+        for ip in addresses:
+            if self._stopping:
+                break
+            self.status["address"] = ip
+            if await self._connection(ip):
+                break
+        self._failed = 0 if self._up_ms >= _STABLE_MS else self._failed + 1
+
+    async def _connection(self, ip):
+        # True when the broker accepted us: if it broke later, the name is resolved afresh before the next attempt.
+        self._link = link = Link(self._hal, self._cloud, self._identity)
+        code = 1000
+        try:
+            await link.open(ip, self._stage, self._mqtt.connect())
+            self._stage("mqtt")
+            await self._serve(link)
+        except Exception as e:  # noqa: BLE001 - whatever it is, it ends this connection only, and it is named
+            self._fault(e)
+            code = getattr(e, "code", 1000)
+        finally:
+            accepted = self._mqtt.connected
+            self._mqtt.reset()
+            self.status["since"] = None
+            await link.close(code)
+            self._link = None
+        return accepted
+
+    async def _pause(self):
+        # Full jitter (anything from nothing to the limit), so that a fleet does not return in step.
+        limit = min(self.cap_ms, self.base_ms << min(self._failed, 10))
+        delay = int.from_bytes(self._hal.urandom(2), "big") * limit >> 16
+        self._stage("waiting")
+        self._again.clear()
+        try:
+            await asyncio.wait_for(self._again.wait(), delay / 1000)
+        except asyncio.TimeoutError:
+            pass
+
+    # --- one connection
+
+    async def _serve(self, link):
+        self._over.clear()
+        self._error = None
+        self._out = bytearray()
+        tasks = [asyncio.create_task(self._guard(self._read(link))), asyncio.create_task(self._guard(self._pump(link)))]
+        try:
+            await self._watch(link)
+        finally:
+            for task in tasks:
+                task.cancel()
+            for task in tasks:
+                await task
+        if self._stopping:
+            if self._mqtt.connected:
+                await asyncio.wait_for(self._goodbye(link), _GOODBYE_S)
+        elif self._error:
+            raise self._error
+
+    async def _watch(self, link):
+        hal = self._hal
+        last = hal.ticks_ms()
+        while not self._over.is_set() and not self._stopping:
+            try:
+                await asyncio.wait_for(self._over.wait(), 1)
+            except asyncio.TimeoutError:
+                pass
+            now = hal.ticks_ms()
+            ms = hal.ticks_diff(now, last)
+            last = now
+            if self._mqtt.connected:
+                self._up_ms += ms
+            packet = None if self._over.is_set() else self._mqtt.elapsed(ms, self.patience_ms)
+            if packet:
+                self._put(link.frame(packet))
+
+    async def _guard(self, work):
+        try:
+            await work
+        except asyncio.CancelledError:
+            pass  # only _serve() cancels, and it waits
+        except Exception as e:  # noqa: BLE001 - _serve() raises it
+            self._error = self._error or e  # what follows from the first fault is not its cause
+        self._over.set()
+
+    async def _read(self, link):
+        while True:
+            await link.receive(self._chunk, self._put)
+            while len(self._out) > _MAX_OUT:
+                self._drained.clear()
+                await self._drained.wait()  # ends with the connection, which elapsed() bounds
+
+    def _put(self, frame):
+        self._out += frame
+        self._wake.set()
+
+    def _chunk(self, view):
+        self._mqtt_events(self._mqtt.receive(view))
+
+    def _mqtt_events(self, events):
+        for kind, a, b in events:
+            if kind == mqtt.ACKED:
+                self.outbox.acked(a)
+                self._wake.set()
+            elif kind == mqtt.REPLY:
+                self._put(self._link.frame(a))
+            elif kind == mqtt.MESSAGE:
+                self.count["received"] += 1
+                self.inbox.message(a, b)
+            elif kind == mqtt.CONNECTED:
+                self._connected(a)
+            elif kind == mqtt.OVERSIZE:
+                self.count["oversize"] += 1
+            elif kind == mqtt.SUBSCRIBED and 128 in a:
+                self.count["refused"] += 1
+                self.status["error"] = "mqtt-refused"
+                self.status["text"] = "the broker refused a subscription"
+
+    def _connected(self, session_present):
+        self.count["connects"] += 1
+        self.status["error"] = None
+        self.status["text"] = ""
+        self.status["since"] = self._hal.now_ms()
+        self._stage("online")
+        self.outbox.connected(session_present)
+        self._put(self._link.frame(self._mqtt.subscribe(self.dialect.subscriptions(self._cloud["ack"]))))
+        self.post(self.dialect.presence, self.dialect.state("online", self._info), True)
+        self.report()
+
+    async def _pump(self, link):
+        while True:
+            if self._out:
+                out = self._out
+                self._out = bytearray()
+                await link.write(out)
+                self._drained.set()
+                continue
+            packet = self.outbox.next() if self._mqtt.connected else None
+            if packet:
+                await link.write(link.frame(packet))
+                continue
+            self._wake.clear()
+            await self._wake.wait()
+
+    async def _goodbye(self, link):
+        packet = self._mqtt.publish(self.dialect.presence, self.dialect.state("offline", self._info), 0, True)
+        await link.write(link.frame(packet))
+        await link.write(link.frame(self._mqtt.disconnect()))

@@ -1,0 +1,89 @@
+"""`kobler config`: check a configuration, compile it, list what a firewall must let out."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from .models import Config
+
+app = typer.Typer(no_args_is_help=True, help="Check and compile configurations.")
+
+File = Annotated[Path, typer.Argument(metavar="FILE", help="A configuration in TOML.")]
+Json = Annotated[bool, typer.Option("--json", help="JSON Lines on standard output.")]
+
+
+def _load(file: Path) -> tuple[Config, bytes]:
+    from . import compile_config, load, warnings
+
+    config = load(file)
+    compiled = compile_config(config)
+    for line in warnings(config):
+        print(f"warning: {line}", file=sys.stderr)
+    return config, compiled
+
+
+@app.command()
+def check(file: File, as_json: Json = False) -> None:
+    """Say whether a configuration is right, and every line that is not."""
+    config, compiled = _load(file)
+    units = [unit for bus in config.bus for unit in bus.unit]
+    points = sum(len(unit.point) for unit in units)
+    loaded = json.loads(compiled)
+    reads = sum(len(unit["blocks"]) for bus in loaded["bus"] for unit in bus["units"])
+    facts = {"revision": loaded["rev"], "buses": len(config.bus), "units": len(units)}
+    facts |= {"points": points, "reads": reads, "bytes": len(compiled)}
+    if as_json:
+        print(json.dumps({"event": "checked", "file": str(file), **facts}))
+    else:
+        print(f"{file}: right; " + ", ".join(f"{value} {name}" for name, value in facts.items() if name != "revision"))
+
+
+@app.command("compile")
+def compile_(
+    file: File,
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="Where to write; else standard output.")] = None,
+) -> None:
+    """Compile a configuration into what the unit loads."""
+    from ..build.files import write_atomic
+    from ..errors import KoblerError
+
+    _, compiled = _load(file)
+    if out is None:
+        sys.stdout.buffer.write(compiled + b"\n")
+        return
+    try:
+        write_atomic(out, compiled)
+    except OSError as e:
+        raise KoblerError(f"{out}: cannot be written: {e.strerror}") from None
+
+
+@app.command()
+def firewall(file: File, as_json: Json = False) -> None:
+    """List the outbound connections that a site's firewall must allow."""
+    from dataclasses import asdict
+
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    from .firewall import rules
+
+    config, _ = _load(file)
+    found = rules(config)
+    if as_json:
+        for rule in found:
+            print(json.dumps({"event": "rule", **asdict(rule)}))
+        return
+    if not found:
+        print("The cloud is off ([cloud] enabled = false): the unit opens no connection.")
+        return
+    table = Table("domain", "port", "protocol", "note", box=box.SIMPLE_HEAD)
+    for rule in found:
+        table.add_row(rule.domain, str(rule.port), rule.protocol, rule.note)
+    Console(highlight=False).print(table)

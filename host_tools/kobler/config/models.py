@@ -1,0 +1,124 @@
+"""The configuration as the contract has it: every key, what it may hold, and its default."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, PrivateAttr
+
+from ..errors import UsageError
+from ..toml_model import Table
+from ..toml_source import TomlSource
+from . import values
+
+Name = Annotated[str, BeforeValidator(values.name)]
+Text = Annotated[str, BeforeValidator(values.text(64))]
+Number = Annotated[float, Field(allow_inf_nan=False)]
+_DAY = 86_400_000
+
+
+def _time(low_ms: int, high_ms: int, allowed: str) -> BeforeValidator:
+    return BeforeValidator(values.duration(low_ms, high_ms, allowed))
+
+
+class Device(Table):
+    name: Text
+
+
+class Network(Table):
+    kind: Literal["ethernet", "wifi", "modem"] = "ethernet"
+    address: Annotated[str, BeforeValidator(values.address)] = "dhcp"
+    gateway: Annotated[str, BeforeValidator(values.ipv4)] | None = None
+    dns: list[Annotated[str, BeforeValidator(values.ipv4)]] = []
+    ntp: list[Annotated[str, BeforeValidator(values.time_server)]] = ["pool.ntp.org"]
+    ssid: str | None = None
+    password: str | None = None
+
+
+class Cloud(Table):
+    enabled: bool = False
+    url: Annotated[values.CloudUrl, BeforeValidator(values.cloud_url)] | None = None
+    dialect: Literal["plain", "azure"] = "plain"
+    ack: Literal["broker", "store"] = "broker"
+
+
+class Report(Table):
+    deadband: Annotated[values.Deadband, BeforeValidator(values.deadband)] | None = None
+    min: Annotated[int, _time(0, _DAY, '"0s" to "1d"')] = 0
+    max: Annotated[int, _time(100, _DAY, '"100ms" to "1d"')] | None = None
+    aggregate: Literal["last", "mean", "min", "max", "sum"] = "last"
+
+
+class Write(Table):
+    min: Number | None = None
+    max: Number | None = None
+    verify: bool = False
+    role: Name = "operator"
+
+
+class Point(Table):
+    name: Name
+    table: Literal["coil", "discrete", "input", "holding"]
+    address: Annotated[int, Field(ge=0, le=65535)]
+    type: Annotated[values.PointType, BeforeValidator(values.point_type)]
+    order: Literal["ABCD", "CDAB", "BADC", "DCBA"] = "ABCD"
+    scale: Number = 1.0
+    offset: Number = 0.0
+    unit: Annotated[str, BeforeValidator(values.text(32))] | None = None
+    poll: Annotated[int, _time(10, _DAY, '"10ms" to "1d"')] = 1000
+    report: Report | None = None
+    history: bool = False
+    write: Write | None = None
+
+
+class Unit(Table):
+    id: Annotated[int, Field(ge=1, le=247)]
+    name: Name
+    timeout: Annotated[int, _time(10, 60_000, '"10ms" to "60s"')] = 500
+    profile: str | None = None
+    point: list[Point] = []
+
+
+class Bus(Table):
+    name: Name
+    kind: Literal["rtu", "tcp"]
+    baudrate: Annotated[int, Field(ge=300, le=1_000_000)] = 19200
+    parity: Literal["even", "odd", "none"] = "even"
+    stop_bits: Annotated[int, Field(ge=1, le=2)] = 1
+    unit: list[Unit] = []
+
+
+class Config(Table):
+    """A whole configuration; times in milliseconds. Made by `kobler.config.load`."""
+
+    device: Device
+    network: Network = Network()
+    cloud: Cloud = Cloud()
+    bus: list[Bus] = []
+
+    _source: TomlSource | None = PrivateAttr(None)
+
+    @property
+    def source(self) -> TomlSource:
+        """The file it was read from, for errors."""
+        return self._source or TomlSource(Path("configuration"), {}, {})
+
+    def with_cloud(self, url: str) -> Config:
+        """The same, connected to the broker at `url` by the plain dialect."""
+        try:
+            cloud = Cloud(enabled=True).model_copy(update={"url": values.cloud_url(url)})
+        except ValueError as e:
+            raise UsageError(f"broker: {e}") from None
+        return self._changed(cloud=cloud)
+
+    def with_ntp(self, servers: list[str]) -> Config:
+        """The same, with other time servers (`host` or `host:port`)."""
+        try:
+            checked = [values.time_server(server) for server in servers]
+        except ValueError as e:
+            raise UsageError(f"time server: {e}") from None
+        return self._changed(network=self.network.model_copy(update={"ntp": checked}))
+
+    def _changed(self, **parts: Any) -> Config:
+        return self.model_copy(update=parts)

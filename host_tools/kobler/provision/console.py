@@ -1,0 +1,228 @@
+"""The unit's MicroPython console, through mpremote's transport, with an end to every wait.
+
+mpremote waits for ever in places (a unit that never stops printing, one that stops in the middle of a raw
+paste): `_Bounded` stands between it and the port and ends any wait at the step's deadline.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import io
+import json
+import struct
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import serial
+import serial.tools.list_ports
+from mpremote.transport import TransportError, TransportExecError
+from mpremote.transport_serial import SerialTransport
+
+from ..errors import KoblerError
+
+_READ_TIMEOUT = 5.0  # seconds that mpremote may wait for the two bytes that open a raw paste
+# Opening the port resets some boards, and what is sent while they boot is lost: so the prompt is asked twice.
+_CONNECT_SECONDS = 10.0
+_CONNECT_ATTEMPTS = 2
+_MARK = "@kobler "
+# What a statement came to is one line; whatever else the unit prints is not mistaken for it.
+_ASK = """
+try:
+ _r={"answer":%s}
+except Exception as _e:
+ _r={"error":type(_e).__name__,"text":str(_e)}
+import json
+print(%r+json.dumps(_r))
+"""
+
+
+class Refused(KoblerError):
+    """The unit answered with an exception of its own."""
+
+    def __init__(self, kind: str, text: str) -> None:
+        super().__init__(f"{kind}: {text}" if text else kind)
+        self.kind = kind
+        self.text = text
+
+
+class _Deadline(Exception):
+    pass
+
+
+class _Bounded:
+    """A serial port of which every call after the deadline fails; `lost` once it failed by itself."""
+
+    def __init__(self, port: Any) -> None:
+        self._port = port
+        self._promised = False
+        self.lost = False
+        self.deadline = time.monotonic() + _CONNECT_SECONDS
+
+    @contextlib.contextmanager
+    def _call(self) -> Iterator[Any]:
+        if time.monotonic() > self.deadline:
+            raise _Deadline
+        try:
+            yield self._port
+        except OSError:
+            self.lost = True
+            raise
+
+    def inWaiting(self) -> int:  # the name that mpremote calls
+        with self._call() as port:
+            waiting = int(port.in_waiting)
+        self._promised = waiting > 0
+        return waiting
+
+    def read(self, size: int = 1) -> bytes:
+        promised, self._promised = self._promised, False
+        with self._call() as port:
+            data = bytes(port.read(size))
+            if promised and not data:
+                raise serial.SerialException("hung up")  # all that pyserial shows of a lost RFC 2217 connection
+        return data
+
+    def write(self, data: bytes) -> int | None:
+        with self._call() as port:
+            written: int | None = port.write(data)
+        return written
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._port, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in ("_port", "_promised", "lost", "deadline"):
+            object.__setattr__(self, name, value)
+        else:
+            setattr(self._port, name, value)
+
+
+class Console:
+    """One unit at its REPL: opened, interrupted and soft-reset; use as a context manager."""
+
+    def __init__(self, port: str) -> None:
+        self.port = port
+        with _errors(port, "connecting"):
+            try:
+                self._transport = SerialTransport(port, timeout=_READ_TIMEOUT)
+            except (TransportError, ValueError):
+                raise KoblerError(_why_not(port)) from None
+            if "://" not in port:
+                self._transport.serial.write_timeout = _READ_TIMEOUT
+        self._bounded = _Bounded(self._transport.serial)
+        self._transport.serial = self._bounded
+
+    def __enter__(self) -> Console:
+        try:
+            self._enter()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def _enter(self) -> None:
+        for _ in range(_CONNECT_ATTEMPTS):
+            self._bounded.deadline = time.monotonic() + _CONNECT_SECONDS
+            try:
+                with _errors(self.port, "waiting for MicroPython's prompt"):
+                    self._transport.enter_raw_repl()
+                return
+            except KoblerError as error:
+                if isinstance(error.__cause__, serial.SerialException):
+                    raise
+        raise KoblerError(
+            f"no MicroPython answers at {self.port}: is this the unit's port, and is it powered? "
+            "Put the firmware on it with `kobler flash`"
+        )
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def run(self, code: str, step: str, seconds: float = 20.0) -> str:
+        """Run statements; their output. `Refused` for an exception."""
+        self._bounded.deadline = time.monotonic() + seconds
+        with _errors(self.port, step):
+            try:
+                output: bytes = self._transport.exec(code)
+            except TransportExecError as error:
+                lines = error.error_output.strip().splitlines() or ["unknown error"]
+                kind, _, text = lines[-1].partition(": ")
+                raise Refused(kind, text) from None
+        return output.decode("utf-8", "replace")
+
+    def ask(self, expression: str, step: str, seconds: float = 20.0) -> Any:
+        """The value of an expression, which must be JSON. `Refused` for an exception."""
+        output = self.run(_ASK % (expression, _MARK), step, seconds)
+        for line in reversed(output.splitlines()):
+            if line.startswith(_MARK):
+                try:
+                    found = json.loads(line[len(_MARK) :])
+                except ValueError:
+                    break
+                if "error" in found:
+                    raise Refused(found["error"], found["text"])
+                return found["answer"]
+        raise KoblerError(f"the unit at {self.port} answered nonsense while {step}: run the command again")
+
+    def reset(self, code: str) -> None:
+        """Run the statement that resets the unit; no answer is expected."""
+        if self._bounded.lost:
+            return
+        self._bounded.deadline = time.monotonic() + 5.0
+        with _errors(self.port, "restarting the unit"):
+            self._transport.exec_raw_no_follow(code)
+            time.sleep(0.3)  # the port's lines move when it is closed: not before the unit did as it was told
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            if self._bounded.lost:
+                self._bounded.close()  # mpremote's own would first wait for the lines to change
+            else:
+                self._transport.close()
+
+
+@contextlib.contextmanager
+def _errors(port: str, step: str) -> Iterator[None]:
+    """mpremote prints what it cannot make sense of, and raises half a dozen kinds of exception."""
+    again = "check the cable and run the command again"
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    except serial.SerialException as error:
+        raise KoblerError(f"the connection to {port} broke while {step}: {again}") from error
+    except TransportExecError:
+        raise
+    except (TransportError, struct.error, _Deadline) as error:
+        raise KoblerError(f"the unit at {port} stopped answering while {step}: {again}") from error
+    except OSError as error:
+        raise KoblerError(f"the connection to {port} broke while {step} ({error}): {again}") from error
+
+
+def ports() -> list[str]:
+    """The serial ports of this machine that belong to a USB device."""
+    return sorted(port.device for port in serial.tools.list_ports.comports() if port.vid is not None)
+
+
+def _why_not(port: str) -> str:
+    """mpremote says only that it failed: open once more to see why."""
+    try:
+        serial.serial_for_url(port, timeout=1, exclusive=True).close()
+    except ValueError:
+        return f"{port} is not a serial port: give a device's name or rfc2217://HOST:PORT"
+    except OSError as error:
+        text = str(error)
+        if error.errno == errno.ENOENT or "FileNotFoundError" in text:
+            here = ", ".join(ports()) or "none"
+            return f"there is no port {port}: is the board plugged in? USB serial ports here: {here}"
+        if error.errno == errno.EACCES:
+            return f"you may not open {port}: add yourself to its group (often dialout)"
+        if error.errno in (errno.EBUSY, errno.EAGAIN) or "PermissionError" in text:
+            return f"{port} is busy: close the other program that uses it"
+        if "does not seem to support RFC2217" in text:
+            return f"{port} is busy, or is no RFC 2217 server: close the other program that uses it"
+        if "refused" in text:
+            return f"nobody serves {port}: is the virtual board running (`kobler sim run`)?"
+        return f"cannot open {port}: {text}"
+    return f"cannot open {port} at the first attempt: run the command again"

@@ -1,0 +1,141 @@
+"""What the chip's firmware does after a reset: mount the flash, run boot.py and main.py, then serve the REPL for ever."""
+
+import builtins
+import gc
+import sys
+import vfs
+
+import _chip
+import _flash
+import _repl
+import _ticks
+import _tty
+import chipos
+import chipsys
+import chiptime
+import esp32
+import machine
+import neopixel
+import network
+
+_raw = _chip.getenv("KOBLER_RAW") == "1"
+_BOOT_PY = """# This file is executed on every boot (including wake-boot from deepsleep)
+#import esp
+#esp.osdebug(None)
+#import webrepl
+#webrepl.start()
+"""
+
+
+def _replace_modules():
+    """From here on an import finds the chip's modules."""
+    for name, module in (
+        ("time", chiptime),
+        ("os", chipos),
+        ("sys", chipsys.sys_),
+        ("micropython", chipsys.micropython_),
+        ("vfs", chipsys.vfs_),
+    ):
+        module.__name__ = name
+        sys.modules[name] = module
+        sys.modules["u" + name] = module
+    builtins.open = _open
+    sys.path[:] = ["", ".frozen", "/lib"]
+
+
+class Volume:
+    """The `vfs` partition as a block device, cheaper than esp32.Partition."""
+
+    def __init__(self, offset, size):
+        self.offset = offset
+        self.blocks = size // _flash.SECTOR
+
+    def readblocks(self, n, buf, offset=0):
+        _flash.read(self.offset + n * _flash.SECTOR + offset, buf)
+
+    def writeblocks(self, n, buf, offset=0):
+        _flash.program(self.offset + n * _flash.SECTOR + offset, buf)
+
+    def ioctl(self, op, arg):
+        if op == 4:
+            return self.blocks
+        if op == 5:
+            return _flash.SECTOR
+        if op == 6:
+            _flash.erase(self.offset + arg * _flash.SECTOR, _flash.SECTOR)
+        return 0
+
+
+def _open(*args, **kwargs):
+    """The builtin, and a place where Ctrl-C is noticed: not inside littlefs, where nothing may be raised."""
+    _chip.poll()
+    return _real_open(*args, **kwargs)
+
+
+_real_open = builtins.open
+
+
+def _mount():
+    vfs.umount("/")  # the machine's own files
+    try:
+        _, _, offset, size, _ = _flash.find("vfs")
+    except OSError:
+        print("no partition 'vfs' in the flash: nothing is mounted")
+        return
+    volume = Volume(offset, size)
+    try:
+        vfs.mount(vfs.VfsLfs2(volume), "/")
+    except OSError:
+        _set_up(volume)
+
+
+def _set_up(volume):
+    """Make a file system on a blank volume; one with content is left for a person to look at."""
+    sector = _flash.get(volume.offset, _flash.SECTOR)
+    if sector.count(b"\xff") == len(sector):
+        print("Performing initial setup")
+        vfs.VfsLfs2.mkfs(volume)
+        vfs.mount(vfs.VfsLfs2(volume), "/")
+        with open("boot.py", "w") as f:
+            f.write(_BOOT_PY)
+        return
+    _repl.serving(True)
+    try:
+        while True:
+            print(
+                "The filesystem starting at sector %d with size %d sectors looks corrupt. If you had important data\n"
+                "there, you may want to make a flash snapshot to try to recover it. Otherwise, perform\n"
+                "factory reprogramming of the flash." % (volume.offset // _flash.SECTOR, volume.blocks)
+            )
+            chiptime.sleep(3)
+    except KeyboardInterrupt:
+        pass
+
+
+def _run_file(name, scope, next_runs):
+    """1 done or not there, 0 it raised, -1 it asked for a soft reset."""
+    try:
+        with _real_open(name) as f:
+            source = f.read()
+    except OSError:
+        return 1
+    return _repl.run(source, name, "exec", scope, None, next_runs)
+
+
+def run():
+    _tty.text(True)
+    _ticks.install()
+    _mount()
+    _replace_modules()
+    scope = {"__name__": "__main__"}
+    raw = _raw
+    gc.collect()
+    ended = _run_file("boot.py", scope, not raw)
+    if ended == 1 and not raw:
+        ended = _run_file("main.py", scope, False)
+    on = ended >= 0
+    while on:
+        on, raw = _repl.raw(scope) if raw else _repl.friendly(scope)
+    _tty.text(True)
+    print("MPY: soft reboot")
+    _chip.send(_chip.RESTART, bytes([raw]))

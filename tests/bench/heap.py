@@ -1,0 +1,56 @@
+"""Heap taken by each module on a 32-bit heap: the wasm MicroPython under node, which counts within 20 % of the chip's."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from main import Row, row
+
+_PACKAGE = "@micropython/micropython-webassembly-pyscript@1.27.0"
+_PROBE = Path(__file__).with_name("heap.mjs")
+
+# Modules that need no socket, UART or asyncio to be imported, in the order in which the unit loads them.
+_MODULES = (
+    "const", "bus.errors", "bus.pdu", "bus.rtu", "points.codec", "points.table", "points.report", "store.queue",
+    "net.errors", "net.dns", "uplink.websocket", "uplink.mqtt", "uplink.senml", "uplink.plain", "trust.der",
+    "trust.p256", "trust.csr",
+)  # fmt: skip
+
+
+def _node_folder() -> Path:
+    """A folder with the package installed, kept between runs beside the other state."""
+    folder = Path(__file__).parents[2] / ".kobler" / "bench"
+    if not (folder / "node_modules").is_dir():
+        folder.mkdir(parents=True, exist_ok=True)
+        subprocess.run(
+            ["npm", "install", "--silent", "--no-save", "--prefix", str(folder), _PACKAGE], check=True, timeout=120
+        )
+    return folder
+
+
+def modules_on_32_bit() -> Iterator[Row]:
+    if not shutil.which("npm") or not shutil.which("node"):
+        print("heap: node and npm are not here, so the 32-bit heap is not measured", file=sys.stderr)
+        return
+    from kobler.build.compile import compile_firmware
+
+    folder = _node_folder()
+    with tempfile.TemporaryDirectory() as scratch:
+        for name, content in compile_firmware().items():
+            path = Path(scratch) / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+        done = subprocess.run(
+            ["node", str(_PROBE), str(folder / "node_modules"), scratch, *("coupler." + name for name in _MODULES)],
+            capture_output=True, text=True, timeout=120, check=True,
+        )  # fmt: skip
+    taken = json.loads(done.stdout)
+    for name, size in taken.items():
+        yield row(f"heap.module.{name.removeprefix('coupler.')}", size, "bytes", None)
+    yield row("heap.modules", sum(taken.values()), "bytes", 64 * 1024)

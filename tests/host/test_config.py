@@ -1,0 +1,114 @@
+"""Configurations: what is wrong in one is named by file, line and field."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from config_example import Site, line_of, swap
+from kobler.config import load
+from kobler.errors import UsageError
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Site:
+    return Site(tmp_path)
+
+
+# (replaced, replacement, the field, what the error must say)
+WRONG = [
+    ('type = "float32"', 'type = "float33"', "bus[0].unit[0].point[0].type", "float32 float64 string(N)"),
+    ('type = "float32"', 'type = "string(0)"', "bus[0].unit[0].point[0].type", "string(1)"),
+    ('type = "float32"', 'type = "bits(12,5)"', "bus[0].unit[0].point[0].type", "FROM + COUNT <= 16"),
+    ("address = 52", "address = 65535", "bus[0].unit[0].point[0].address", "65535"),
+    ("address = 52", "address = -1", "bus[0].unit[0].point[0].address", ">= 0"),
+    ("address = 52", 'address = "52"', "bus[0].unit[0].point[0].address", "whole number"),
+    ("address = 52", "address = true", "bus[0].unit[0].point[0].address", "true must be a whole number"),
+    ("scale = 1.0", "scale = 0", "bus[0].unit[0].point[0].scale", "the same"),
+    ("scale = 1.0", "scale = nan", "bus[0].unit[0].point[0].scale", "finite"),
+    ('order = "ABCD"', 'order = "ACBD"', "bus[0].unit[0].point[0].order", "'ABCD', 'CDAB'"),
+    ('poll = "1s"', "poll = 1", "bus[0].unit[0].point[0].poll", "ms, s, m, h or d"),
+    ('poll = "1s"', 'poll = "1 s"', "bus[0].unit[0].point[0].poll", "ms, s, m, h or d"),
+    ('poll = "1s"', 'poll = "2d"', "bus[0].unit[0].point[0].poll", '"10ms" to "1d"'),
+    ("deadband = 5.0", 'deadband = "5"', "bus[0].unit[0].point[0].report.deadband", '"0%" to "100%"'),
+    ("deadband = 5.0", "deadband = -1", "bus[0].unit[0].point[0].report.deadband", ">= 0"),
+    ('min = "1s", max', 'min = "2m", max', "bus[0].unit[0].point[0].report.min", "more than max"),
+    ("deadband = 5.0", "dead_band = 5.0", "bus[0].unit[0].point[0].report.dead_band", "'deadband'"),
+    ('name = "power"', 'name = "po/wer"', "bus[0].unit[0].point[0].name", "no / + #"),
+    ('name = "power"', 'name = "power#"', "bus[0].unit[0].point[0].name", "no / + #"),
+    ('name = "power"', 'name = "setpoint"', "bus[0].unit[0].point[1].name", "point[0]"),
+    ('table = "input"', 'table = "coil"', "bus[0].unit[0].point[0].type", "'bool'"),
+    ('table = "holding"', 'table = "input"', "bus[0].unit[0].point[1].write", "read only"),
+    ("min = 10.0, max = 30.0", "min = 40.0, max = 30.0", "bus[0].unit[0].point[1].write.min", "more than max"),
+    ("id = 17", "id = 248", "bus[0].unit[0].id", "<= 247"),
+    ("id = 17", "id = 0", "bus[0].unit[0].id", ">= 1"),
+    ("id = 17\n", "\n", "bus[0].unit[0].id", "is missing"),
+    ('timeout = "500ms"', 'timeout = "2m"', "bus[0].unit[0].timeout", '"10ms" to "60s"'),
+    ('parity = "even"', 'parity = "mark"', "bus[0].parity", "'even', 'odd' or 'none'"),
+    ("stop_bits = 1", "stop_bits = 3", "bus[0].stop_bits", "<= 2"),
+    ("baudrate = 19200", "baudrat = 19200", "bus[0].baudrat", "did you mean 'baudrate'"),
+    ('kind = "rtu"', 'kind = "ascii"', "bus[0].kind", "'rtu' or 'tcp'"),
+    ('url = "wss', 'url = "ws', "cloud.url", "wss://"),
+    ('url = "wss://localhost', 'url = "wss://user@localhost', "cloud.url", "certificate"),
+    ('url = "wss://localhost:8443', 'url = "wss://localhost:99999', "cloud.url", "wss://"),
+    ('url = "wss://localhost', 'url = "wss://300.1.1.1', "cloud.url", "IPv4"),
+    ('url = "wss://localhost', 'url = "wss://[::1]', "cloud.url", "IPv4"),
+    ('url = "wss://localhost', 'url = "wss://local_host', "cloud.url", "host name"),
+    ('url = "wss://localhost:8443/mqtt"', 'url = "mqtts://localhost/mqtt"', "cloud.url", "no path"),
+    ('enabled = false ', 'enabled = "no" ', "cloud.enabled", "true or false"),
+    ('address = "dhcp"', 'address = "192.0.2.10/24"', "network.gateway", "is missing"),
+    ('address = "dhcp"', 'address = "192.0.2.0/24"', "network.address", "192.0.2.10/24"),
+    ('address = "dhcp"', 'address = "192.0.2.10"', "network.address", "192.0.2.10/24"),
+    ('ntp = ["pool.ntp.org"]', 'ntp = ["pool.ntp.org:0"]', "network.ntp[0]", "PORT 1 to 65535"),
+    ('ntp = ["pool.ntp.org"]', 'ntp = "pool.ntp.org"', "network.ntp", "a list"),
+    ('kind = "ethernet"', 'kind = "wifi"', "network.ssid", "needs the network's name"),
+    ('name = "ahu-roof"', "name = 5", "device.name", "printable"),
+    ('[device]\nname = "ahu-roof"', "", "device", "is missing"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("old", "new", "field", "says"), WRONG, ids=[f"{w[2]}={w[1][:40]}" for w in WRONG])
+def test_a_mistake_is_named_by_file_line_and_field(
+    make: Site, tmp_path: Path, old: str, new: str, field: str, says: str
+) -> None:
+    text = swap(old, new)
+    with pytest.raises(UsageError) as caught:
+        make(text)
+    lines = str(caught.value).splitlines()
+    wanted = [line for line in lines if f": {field}: " in line]
+    assert wanted, lines
+    assert says in wanted[0]
+    match = re.match(re.escape(str(tmp_path / "site.toml")) + r":(\d+): ", wanted[0])
+    assert match, wanted[0]
+    # The line is that of the key itself; of what is missing, that of the table around it; of a dangling
+    # duplicate, that of the second one.
+    at = text.splitlines()[int(match[1]) - 1]
+    key = field.rpartition(".")[2].partition("[")[0]
+    assert key in at or "missing" in says or "needs" in says, at
+
+
+def test_several_mistakes_are_listed_one_a_line_in_the_order_of_the_file(make: Site) -> None:
+    text = swap('parity = "even"', 'parity = "mark"').replace("id = 17", "id = 300").replace('poll = "5s"', "poll = 5")
+    with pytest.raises(UsageError) as caught:
+        make(text)
+    lines = str(caught.value).splitlines()
+    numbers = [int(line.split(":")[1]) for line in lines]
+    assert numbers == [line_of(text, part) for part in ('parity = "mark"', "id = 300", "poll = 5")]
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [('[device]\nname = "x\n', 2), ("[device\n", 1), ("a = 1\na = 2\n", 2), ('x = """\n\n', 3)],
+)
+def test_what_is_not_toml_is_named_by_file_and_line(make: Site, text: str, line: int) -> None:
+    with pytest.raises(UsageError, match=rf"site\.toml:{line}: not TOML: "):
+        make(text)
+
+
+def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"nothing\.toml: there is no such configuration"):
+        load(tmp_path / "nothing.toml")
+    (tmp_path / "latin.toml").write_bytes(b'[device]\nname = "\xe6"\n')
+    with pytest.raises(UsageError, match=r"latin\.toml: not UTF-8 text \(byte 17\)"):
+        load(tmp_path / "latin.toml")

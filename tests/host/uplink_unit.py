@@ -1,0 +1,139 @@
+"""A unit's cloud link and nothing else, on whatever interpreter runs it; the tests of the session start it.
+
+usage: uplink_unit.py FIRMWARE_DIR SETTINGS_JSON_FILE. Prints a JSON line whenever the session's status or cursor changed.
+"""
+
+import asyncio
+import gc
+import json
+import os
+import sys
+import time
+
+sys.path.insert(0, sys.argv[1])
+with open(sys.argv[2]) as _f:
+    SETTINGS = json.load(_f)
+MICROPYTHON = sys.implementation.name == "micropython"
+
+
+class Hal:
+    """The parts of the hal that the uplink uses, over the real sockets."""
+
+    def __init__(self):
+        if MICROPYTHON:
+            from coupler.hal import micropython_net as net
+        else:
+            from coupler.hal import cpython_net as net
+        self.net = net
+
+    def ticks_ms(self):
+        return time.ticks_ms() if MICROPYTHON else time.monotonic_ns() // 1000000
+
+    def ticks_diff(self, a, b):
+        return time.ticks_diff(a, b) if MICROPYTHON else a - b
+
+    def now_ms(self):
+        return int(time.time() * 1000)
+
+    def urandom(self, n):
+        return os.urandom(n)
+
+    def network_info(self):
+        return {"dns": SETTINGS.get("dns", [])}
+
+
+class Source:
+    """Samples numbered from 1, at most `capacity` of them waiting, as the store's queue hands them out."""
+
+    def __init__(self, hal):
+        self._hal = hal
+        self._waiting = []
+        self._seq = 0
+        self.acked = 0
+
+    def put(self, value):
+        self._seq += 1
+        name = "field/meter/" + SETTINGS.get("point", "power")
+        self._waiting.append((self._seq, name, value, None, self._hal.now_ms(), self._hal.ticks_ms(), "W"))
+
+    def peek(self, n):
+        return self._waiting[:n]
+
+    def ack(self, seq):
+        self.acked = seq
+        while self._waiting and self._waiting[0][0] <= seq:
+            self._waiting.pop(0)
+
+    def __len__(self):
+        return len(self._waiting)
+
+
+def read(name):
+    with open(SETTINGS["files"] + "/" + name, "rb") as f:
+        return f.read()
+
+
+async def produce(source, session):
+    period = SETTINGS.get("period_ms", 50)
+    for i in range(SETTINGS.get("samples", 1000000)):
+        while len(source) >= 200:
+            await asyncio.sleep(0.005)
+        source.put(i)
+        session.wake()
+        if period:
+            await asyncio.sleep(period / 1000)
+
+
+async def watch(source, session, done):
+    last = None
+    longest = 0
+    until = SETTINGS.get("until", {})
+    while True:
+        before = session._hal.ticks_ms()
+        await asyncio.sleep(0.005)
+        longest = max(longest, session._hal.ticks_diff(session._hal.ticks_ms(), before))
+        status = session.status
+        count = session.count
+        now = (status["state"], status["error"], source.acked, count["attempts"], count["received"])
+        if now != last:
+            last = now
+            memory = gc.mem_alloc() if MICROPYTHON else 0
+            print(json.dumps({"status": status, "acked": source.acked, "longest_ms": longest, "memory": memory}))
+        for key, value in until.items():
+            if source.acked >= value if key == "acked" else count[key] >= value:
+                done.set()
+                return
+
+
+async def main():
+    gc.collect()
+    hal = Hal()
+    from coupler.uplink.link import Link
+    from coupler.uplink.session import Session
+
+    if "patience_ms" in SETTINGS:
+        Link.tcp_ms = Link.tls_ms = Link.http_ms = Session.patience_ms = SETTINGS["patience_ms"]
+    identity = {"id": SETTINGS["id"]}
+    for part in ("cert", "key", "ca"):
+        identity[part] = read(part + ".der")
+    source = Source(hal)
+    info = {"boot": 7, "firmware": "test", "reported": lambda: {"revision": "abc"}}
+    session = Session(hal, SETTINGS["cloud"], identity, source, info)
+    session.base_ms = SETTINGS.get("base_ms", 100)
+    session.cap_ms = SETTINGS.get("cap_ms", 400)
+    session.inbox.call = lambda name, arguments: (200, {"method": name, "got": arguments})
+    done = asyncio.Event()
+    tasks = [asyncio.create_task(produce(source, session)), asyncio.create_task(watch(source, session, done))]
+    running = asyncio.create_task(session.run())
+    try:
+        await asyncio.wait_for(done.wait(), SETTINGS.get("seconds", 20))
+    except asyncio.TimeoutError:
+        pass
+    session.stop()
+    await asyncio.wait_for(running, 5)
+    for task in tasks:
+        task.cancel()
+    print(json.dumps({"status": session.status, "acked": source.acked, "ended": True}))
+
+
+asyncio.run(main())

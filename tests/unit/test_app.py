@@ -1,0 +1,203 @@
+"""The composition root: what it refuses, and that a unit without cloud touches no network."""
+
+import asyncio
+import json
+import time
+
+from check import raises
+from coupler import app
+from coupler.bus import rtu
+
+
+def ticks_ms():
+    return time.ticks_ms() if hasattr(time, "ticks_ms") else time.monotonic_ns() // 1000000
+
+
+class Port:
+    """A unit 17 on the line that answers every read with the same register."""
+
+    char_us = 573
+    echo = False
+
+    def __init__(self):
+        self.answer = b""
+
+    async def send(self, frame):
+        count = frame[5]
+        body = bytes([frame[0], frame[1], 2 * count]) + b"\x00\x2a" * count
+        crc = rtu.crc16(body)
+        self.answer = body + bytes([crc & 255, crc >> 8])
+
+    async def wait(self, timeout_ms):
+        await asyncio.sleep(0)
+        return bool(self.answer)
+
+    def readinto(self, view):
+        n = min(len(view), len(self.answer))
+        view[:n] = self.answer[:n]
+        self.answer = self.answer[n:]
+        return n
+
+    def flush(self):
+        self.answer = b""
+
+
+class Dog:
+    fed = relaxed = 0
+
+    def feed(self):
+        self.fed += 1
+
+    def relax(self):
+        self.relaxed += 1
+
+
+class Hal:
+    name = "test"
+    board = {"name": "test", "rs485": {"uart": 1, "tx": 17, "rx": 18, "de": 21}}
+
+    def __init__(self):
+        self.numbers = {}
+        self.dog = Dog()
+
+    def ticks_ms(self):
+        return ticks_ms()
+
+    def ticks_us(self):
+        return 1000 * ticks_ms()
+
+    def ticks_diff(self, a, b):
+        return a - b
+
+    def ticks_add(self, a, d):
+        return a + d
+
+    def now_ms(self):
+        return None
+
+    async def sleep_ms(self, ms):
+        await asyncio.sleep(ms / 1000)
+
+    def get_number(self, name):
+        return self.numbers.get(name)
+
+    def put_number(self, name, value):
+        self.numbers[name] = value
+
+    def unique_id(self):
+        return b"\x02\x00\x00\x00\x00\x01"
+
+    def reset_cause(self):
+        return "power"
+
+    def uart(self, wiring, baud, parity, stop):
+        return Port()
+
+    def watchdog(self, ms):
+        return self.dog
+
+    def mem_free(self):
+        return 100000
+
+    def network_info(self):
+        return None
+
+    def read_file(self, path):
+        return None
+
+    @property
+    def net(self):
+        raise AssertionError("a unit whose cloud is off asked for sockets")
+
+    async def network_up(self, net, board):
+        raise AssertionError("a unit whose cloud is off brought the network up")
+
+
+def config(**changes):
+    point = {"n": "field/meter/power", "o": 0, "t": "u16", "u": "W"}
+    block = {"fc": 4, "a": 52, "n": 1, "ms": 20, "p": [point]}
+    answer = {
+        "v": 1,
+        "rev": "00000000",
+        "name": "test",
+        "net": {"kind": "ethernet", "address": "dhcp", "ntp": []},
+        "cloud": {"enabled": False},
+        "bus": [
+            {
+                "name": "field",
+                "kind": "rtu",
+                "baud": 19200,
+                "parity": "even",
+                "stop": 1,
+                "units": [{"id": 17, "name": "meter", "timeout": 200, "blocks": [block]}],
+            }
+        ],
+    }
+    answer.update(changes)
+    return json.dumps(answer).encode()
+
+
+def run_for(seconds, coroutine):
+    async def bounded():
+        task = asyncio.create_task(coroutine)
+        await asyncio.sleep(seconds)
+        task.cancel()
+        try:
+            await task
+        except asyncio.CancelledError:
+            pass
+
+    asyncio.run(bounded())
+
+
+def test_without_cloud_the_bus_is_read_and_no_network_is_touched():
+    hal = Hal()
+    coupler = app.Coupler(hal, app.check(hal, config()), hal.board)
+    run_for(0.3, coupler.run())
+    samples = coupler._queue.peek(10)
+    assert [sample[1:4] for sample in samples] == [("field/meter/power", 42, None)], samples
+    assert hal.dog.fed >= 1
+    assert hal.dog.relaxed == 1  # whoever stopped it may need time at the console
+
+
+def test_every_start_counts_as_a_boot():
+    hal = Hal()
+    for expected in (1, 2, 3):
+        app.Coupler(hal, app.check(hal, config()), hal.board)
+        assert hal.numbers["boot"] == expected
+
+
+def test_a_configuration_that_cannot_be_run_is_refused_by_field():
+    for changes, field in (
+        ({"v": 2}, "v:"),
+        ({"bus": None}, "bus:"),
+        ({"cloud": []}, "cloud:"),
+        ({"bus": [{"name": "x", "kind": "canbus", "units": []}]}, "bus[0].kind"),
+    ):
+        error = raises(ValueError, app.check, Hal(), config(**changes))
+        assert str(error).startswith(field), (str(error), field)
+    raises(ValueError, app.check, Hal(), b"{not json")
+
+
+def test_a_point_that_ends_beyond_its_block_is_refused():
+    data = json.loads(config())
+    data["bus"][0]["units"][0]["blocks"][0]["p"][0]["t"] = "float32"
+    error = raises(ValueError, app.check, Hal(), json.dumps(data).encode())
+    assert "bus[0].units[0].blocks[0].p[0].o" in str(error), error
+
+
+def test_two_buses_on_one_port_are_refused():
+    data = json.loads(config())
+    data["bus"].append(dict(data["bus"][0], name="second", units=[]))
+    error = raises(ValueError, app.Coupler, Hal(), data, Hal.board)
+    assert "bus[1]" in str(error)
+
+
+def test_reported_shows_requests_and_errors_of_each_bus():
+    hal = Hal()
+    coupler = app.Coupler(hal, app.check(hal, config()), hal.board)
+    run_for(0.2, coupler.run())
+    reported = json.loads(json.dumps(coupler._health.report()))
+    assert reported["bus"]["field"]["requests"] >= 2
+    assert reported["bus"]["field"]["errors"] == 0
+    assert reported["boot"] == 1 and reported["revision"] == "00000000"

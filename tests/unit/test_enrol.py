@@ -1,0 +1,313 @@
+import binascii
+import hashlib
+import json
+
+from check import raises
+from coupler.trust import csr, der, enrol, p256, switch, x509
+
+_UID = b"\x24\x6f\x28\xaa\xbb\xcc"
+_ID = "246f28aabbcc"
+_NOW = 1800000000
+_CA_KEY = 0x0C0FFEE0
+_CONFIG = b'{"v":1,"rev":"0badcafe"}'
+_FILES = (switch.KEY, switch.CERT, switch.CA, switch.CONFIG)
+
+
+class PowerCut(Exception):
+    pass
+
+
+class Hal:
+    """Files in memory; the power fails before the flash operation numbered `cut`."""
+
+    def __init__(self, files=None, cut=-1, now=_NOW):
+        self.files = {} if files is None else files
+        self.cut = cut
+        self.operations = 0
+        self._now = now
+
+    def _operate(self):
+        if self.operations == self.cut:
+            raise PowerCut
+        self.operations += 1
+
+    def unique_id(self):
+        return _UID
+
+    def now_ms(self):
+        return None if self._now is None else self._now * 1000
+
+    def read_file(self, path):
+        return self.files.get(path)
+
+    def write_file(self, path, data):
+        self._operate()
+        self.files[path] = bytes(data)
+
+    def remove(self, path):
+        self._operate()
+        self.files.pop(path, None)
+
+
+def _name(text):
+    return der.tlv(
+        der.SEQUENCE,
+        der.tlv(der.SET, der.tlv(der.SEQUENCE, der.COMMON_NAME, der.tlv(der.UTF8_STRING, text.encode()))),
+    )
+
+
+def _time(year):
+    return der.tlv(der.UTC_TIME, b"%d0101000000Z" % year)
+
+
+def _extension(kind, value, critical=True):
+    flag = der.tlv(der.BOOLEAN, b"\xff") if critical else b""
+    return der.tlv(der.SEQUENCE, der.tlv(der.OID, kind), flag, der.tlv(der.OCTET_STRING, value))
+
+
+_CA = (b"\x55\x1d\x13", der.tlv(der.SEQUENCE, der.tlv(der.BOOLEAN, b"\xff")))
+_NOT_CA = (b"\x55\x1d\x13", der.tlv(der.SEQUENCE))
+
+
+def _certificate(subject, public, key=_CA_KEY, issuer="CA", years=(25, 35), extensions=(_NOT_CA,)):
+    algorithm = der.tlv(der.SEQUENCE, der.ECDSA_SHA256)
+    body = der.tlv(
+        der.SEQUENCE,
+        der.tlv(0xA0, der.integer(2)),
+        der.integer(77),
+        algorithm,
+        _name(issuer),
+        der.tlv(der.SEQUENCE, _time(years[0]), _time(years[1])),
+        _name(subject),
+        csr.public_key_info(public),
+        der.tlv(0xA3, der.tlv(der.SEQUENCE, *[_extension(*one) for one in extensions])),
+    )
+    r, s = p256.sign(key, hashlib.sha256(body).digest())
+    return der.tlv(der.SEQUENCE, body, algorithm, der.tlv(der.BIT_STRING, b"\0", der.signature(r, s)))
+
+
+def _authority(**options):
+    return _certificate("CA", p256.public_key(_CA_KEY), extensions=(_CA,), **options)
+
+
+_CA_DER = _authority()
+
+
+def _requested_key(request):
+    info = der.Reader(request).inside(der.SEQUENCE).inside(der.SEQUENCE)
+    info.number()
+    info.element()
+    info = info.inside(der.SEQUENCE)
+    info.element()
+    return info.bits()
+
+
+def _stage(hal, name, data):
+    enrol.stage(hal, name, data, binascii.hexlify(hashlib.sha256(data).digest()).decode())
+
+
+def _answer(hal, request, ca=None, config=_CONFIG, **options):
+    _stage(hal, "cert", _certificate(_ID, _requested_key(request), **options))
+    _stage(hal, "ca", ca or _CA_DER)
+    if config is not None:
+        _stage(hal, "config", config)
+
+
+def _enrolled():
+    hal = Hal()
+    _answer(hal, enrol.begin(hal))
+    enrol.commit(hal)
+    return hal
+
+
+def _coherent(files):
+    key = csr.read_key(files[switch.KEY])
+    return x509.Certificate(files[switch.CERT]).public_key == p256.public_key(key)
+
+
+def test_a_fresh_unit_enrols_and_says_who_it_is():
+    hal = Hal()
+    _answer(hal, enrol.begin(hal, "Example"))
+    answer = enrol.commit(hal)
+    assert answer["id"] == _ID
+    assert answer["rev"] == "0badcafe"
+    assert answer["fingerprint"] == binascii.hexlify(hashlib.sha256(hal.files[switch.CERT]).digest()).decode()
+    assert answer["not_after"] == 2051222400  # 2035-01-01
+    assert sorted(hal.files) == sorted(_FILES)
+    assert _coherent(hal.files)
+
+
+def test_no_answer_contains_the_private_key():
+    hal = Hal()
+    request = enrol.begin(hal)
+    secret = hal.files["/etc/key.new"][7:39]
+    assert csr.read_key(hal.files["/etc/key.new"]) == int.from_bytes(secret, "big")
+    assert secret not in request
+    _answer(hal, request)
+    answer = json.dumps(enrol.commit(hal))
+    assert binascii.hexlify(secret).decode() not in answer
+
+
+def test_enrolling_again_gives_a_new_key_and_keeps_what_was_not_sent():
+    hal = _enrolled()
+    before = dict(hal.files)
+    _answer(hal, enrol.begin(hal), config=None)
+    enrol.commit(hal)
+    assert hal.files[switch.KEY] != before[switch.KEY]
+    assert hal.files[switch.CONFIG] == before[switch.CONFIG]
+    assert _coherent(hal.files)
+
+
+def test_a_configuration_alone_can_be_replaced():
+    hal = _enrolled()
+    before = dict(hal.files)
+    _stage(hal, "config", b'{"v":1,"rev":"00000002"}')
+    assert enrol.commit(hal)["rev"] == "00000002"
+    for path in (switch.KEY, switch.CERT, switch.CA):
+        assert hal.files[path] == before[path]
+
+
+def test_an_interrupted_enrolment_leaves_the_old_identity_and_is_forgotten():
+    hal = _enrolled()
+    before = dict(hal.files)
+    _answer(hal, enrol.begin(hal))
+    assert switch.recover(hal) == "discarded"
+    assert hal.files == before
+    assert switch.recover(hal) == "clean"
+    raises(enrol.EnrolError, enrol.commit, hal)
+
+
+def test_power_may_fail_before_any_flash_operation():
+    old = _enrolled().files
+    whole = Hal(dict(old))
+    _answer(whole, enrol.begin(whole), config=b'{"v":1,"rev":"00000002"}')
+    staged = dict(whole.files)
+    whole.operations = 0
+    enrol.commit(whole)
+    new = whole.files
+    assert sorted(new) == sorted(_FILES)
+    assert (
+        whole.operations == 9
+    )  # the log, three files (the CA is as it was), the log's end, four staged files
+    outcomes = set()
+    for first in range(whole.operations):
+        torn = Hal(dict(staged), cut=first)
+        raises(PowerCut, enrol.commit, torn)
+        # and once more, in the middle of the repair
+        for second in range(whole.operations + 1):
+            repair = Hal(dict(torn.files), cut=second)
+            try:
+                switch.recover(repair)
+            except PowerCut:
+                pass
+            again = Hal(repair.files)
+            switch.recover(again)
+            assert again.files in (old, new), (first, second)
+            outcomes.add("new" if again.files == new else "old")
+    assert outcomes == {"old", "new"}
+
+
+def test_a_cut_commit_can_be_repeated_instead():
+    staged = Hal()
+    _answer(staged, enrol.begin(staged))
+    for cut in range(1, 6):
+        torn = Hal(dict(staged.files), cut=cut)
+        raises(PowerCut, enrol.commit, torn)
+        again = Hal(torn.files)
+        assert enrol.commit(again)["id"] == _ID
+        assert sorted(again.files) == sorted(_FILES)
+
+
+def test_damage_on_the_way_is_noticed():
+    hal = Hal()
+    enrol.begin(hal)
+    error = raises(enrol.EnrolError, enrol.stage, hal, "cert", b"abc", "00" * 32)
+    assert "cert arrived damaged" in str(error)
+    assert "/etc/cert.new" not in hal.files
+
+
+def test_what_does_not_fit_together_is_refused_and_nothing_changes():
+    other = p256.public_key(4711)
+    wrong_ca = _certificate("CA", p256.public_key(99), key=99, extensions=(_CA,))
+    no_ca = _certificate("CA", p256.public_key(_CA_KEY))
+    no_signer = _certificate(
+        "CA", p256.public_key(_CA_KEY), extensions=(_CA, (b"\x55\x1d\x0f", b"\x03\x02\x07\x80"))
+    )
+    strange = (_NOT_CA, (b"\x55\x1d\x7f", b"\x05\x00"))
+    cases = (
+        ("certificate is not for this unit's key", lambda h, r: _stage(h, "cert", _certificate(_ID, other))),
+        (
+            "certificate is for 'someone'",
+            lambda h, r: _stage(h, "cert", _certificate("someone", _requested_key(r))),
+        ),
+        ("is not signed by the CA", lambda h, r: _stage(h, "ca", wrong_ca)),
+        ("is not signed by the CA", lambda h, r: _stage(h, "ca", no_ca)),
+        ("is not signed by the CA", lambda h, r: _stage(h, "ca", no_signer)),
+        ("is not signed by the CA", lambda h, r: _answer(h, r, issuer="CB")),
+        ("certificate is not valid yet", lambda h, r: _answer(h, r, years=(28, 35))),
+        ("certificate has expired", lambda h, r: _answer(h, r, years=(25, 26))),
+        ("CA certificate has expired", lambda h, r: _answer(h, r, ca=_authority(years=(25, 26)))),
+        ("unknown critical extension", lambda h, r: _answer(h, r, extensions=strange)),
+        ("certificate: ", lambda h, r: _stage(h, "cert", b"rubbish")),
+        ("CA certificate: ", lambda h, r: _stage(h, "ca", b"\x30\x80\x00\x00")),
+        ("configuration is not JSON", lambda h, r: _stage(h, "config", b"{")),
+        ("configuration is of a version", lambda h, r: _stage(h, "config", b'{"v":2}')),
+        ("configuration is of a version", lambda h, r: _stage(h, "config", b"[1]")),
+    )
+    for words, spoil in cases:
+        hal = _enrolled()
+        before = dict(hal.files)
+        request = enrol.begin(hal)
+        _answer(hal, request)
+        spoil(hal, request)
+        error = raises(enrol.EnrolError, enrol.commit, hal)
+        assert words in str(error), (words, str(error))
+        for path in _FILES:
+            assert hal.files[path] == before[path]
+
+
+def test_a_configuration_that_the_firmware_cannot_run_is_refused_with_its_words():
+    def runs(hal, data):
+        if b"rtu" not in data:
+            raise ValueError("bus: no rtu")
+
+    hal = Hal()
+    _answer(hal, enrol.begin(hal))
+    assert "configuration: bus: no rtu" in str(raises(enrol.EnrolError, enrol.commit, hal, runs))
+    assert switch.CONFIG not in hal.files
+    _stage(hal, "config", b'{"v":1,"rev":"00000003","kind":"rtu"}')
+    assert enrol.commit(hal, runs)["rev"] == "00000003"
+
+
+def test_a_certificate_without_a_key_for_it_is_refused():
+    hal = Hal()
+    _stage(hal, "cert", _certificate(_ID, p256.public_key(4711)))
+    _stage(hal, "ca", _CA_DER)
+    assert "no key" in str(raises(enrol.EnrolError, enrol.commit, hal))
+
+
+def test_validity_is_left_to_tls_while_the_time_is_not_known():
+    hal = Hal(now=None)
+    _answer(hal, enrol.begin(hal), years=(28, 35))
+    assert enrol.commit(hal)["id"] == _ID
+
+
+def test_a_log_or_a_staged_file_that_the_flash_lost_never_blocks_the_unit():
+    for spoil in ("/etc/commit", "/etc/cert.new"):
+        hal = Hal()
+        _answer(hal, enrol.begin(hal))
+        torn = Hal(hal.files, cut=1)
+        raises(PowerCut, enrol.commit, torn)
+        torn.files[spoil] = b"\xff\xff"
+        assert switch.recover(Hal(torn.files)) == "damaged"
+        again = Hal(torn.files)
+        _answer(again, enrol.begin(again))
+        assert enrol.commit(again)["id"] == _ID
+
+
+def test_status_of_a_damaged_identity_is_an_answer():
+    hal = _enrolled()
+    hal.files[switch.CERT] = b"rubbish"
+    answer = enrol.status(hal)
+    assert answer["id"] == _ID and answer["not_after"] is None and answer["damaged"]
+    assert enrol.status(Hal())["fingerprint"] is None
