@@ -7,7 +7,6 @@ up it is the socket that minimqtt reads and writes. Everything is bounded by `ti
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import secrets
 import socket
@@ -357,12 +356,3 @@ def _refusal(error: Exception) -> LinkError:
     if isinstance(error, TimeoutError):
         return LinkError("no answer in time", "something in between swallows the connection: a firewall or a proxy")
     return LinkError(f"no TLS there ({text})", "check the port; a firewall that inspects TLS also looks like this")
-
-
-def is_address(host: str) -> bool:
-    """Whether a host is an IP address rather than a name."""
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True

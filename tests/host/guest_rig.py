@@ -51,7 +51,7 @@ def vfs_files(flash: Flash) -> dict[str, bytes]:
     fs.mount()
     found = {}
     for name in fs.listdir("/"):
-        if not fs.stat("/" + name).type == 2:
+        if fs.stat("/" + name).type != 2:
             with fs.open(name, "rb") as f:
                 found[name] = f.read()
     return found

@@ -14,6 +14,9 @@ from kobler.sim.board import Board
 
 T = TypeVar("T")
 
+# Wide lines: an error is not to be searched for across a line break.
+PLAIN = {"PATH": "/usr/bin:/bin", "HOME": "/nonexistent", "NO_COLOR": "1", "TERM": "dumb", "COLUMNS": "300"}
+
 
 class RunningBoard:
     """`with RunningBoard(image, chip) as board:` powered on entry, stopped at the end."""
@@ -48,10 +51,10 @@ class RunningBoard:
     def url(self) -> str:
         return self.board.usb_url
 
-    def esptool(self, *arguments: object, stock: bool = False, timeout: float = 60) -> Done:
+    def esptool(self, *arguments: object, stock: bool = False, environment: dict[str, str] | None = None) -> Done:
         """esptool as a person runs it; `stock` over pyserial's own RFC 2217 client, else over Kobler's quick one."""
-        module = "esptool" if stock else "kobler.urls"
-        return run([sys.executable, "-P", "-m", module, "--port", self.url, *arguments], timeout)
+        module = "esptool" if stock else "kobler.flash.rfc2217"
+        return run([sys.executable, "-P", "-m", module, "--port", self.url, *arguments], 90, environment)
 
     def mpremote(self, *arguments: object, timeout: float = 30) -> Done:
         return run([sys.executable, "-P", "-m", "mpremote", "connect", self.url, *arguments], timeout)
@@ -72,7 +75,7 @@ class Done:
         return self.text
 
 
-def run(command: list[object], timeout: float) -> Done:
+def run(command: list[object], timeout: float, environment: dict[str, str] | None = None) -> Done:
     done = subprocess.run(
         [str(part) for part in command],
         stdout=subprocess.PIPE,
@@ -82,7 +85,6 @@ def run(command: list[object], timeout: float) -> Done:
         check=False,
         text=True,
         errors="replace",
-        # Wide lines: an error is not to be searched for across a line break.
-        env={"PATH": "/usr/bin:/bin", "HOME": "/nonexistent", "NO_COLOR": "1", "TERM": "dumb", "COLUMNS": "300"},
+        env={**PLAIN, **(environment or {})},
     )
     return Done(done.returncode, done.stdout)

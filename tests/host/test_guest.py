@@ -1,4 +1,4 @@
-"""The guest: what the chip's firmware does after a reset, its REPL, its time, and how it ends."""
+"""The guest: what the chip's firmware does after a reset, and how an interpreter starts and ends."""
 
 import asyncio
 import os
@@ -10,9 +10,10 @@ import time
 from pathlib import Path
 
 import pytest
-from guest_rig import BANNER, PROMPT, VFS, rig, vfs_files
+from guest_rig import BANNER, SIZE, VFS, rig, vfs_files
 from kobler.errors import KoblerError
 from kobler.sim import interpreter
+from kobler.sim.flash import Flash
 from kobler.sim.guest import GuestOptions
 
 # - starting
@@ -30,9 +31,6 @@ def test_a_blank_flash_gets_a_file_system_that_others_can_read(tmp_path):
 
 
 def vfs_files_again(folder):
-    from guest_rig import SIZE
-    from kobler.sim.flash import Flash
-
     flash = Flash(folder / "flash.bin", SIZE)
     try:
         return vfs_files(flash)
@@ -78,7 +76,8 @@ def test_the_machines_own_files_and_environment_are_out_of_reach(tmp_path):
                 print("visible", name)
             except OSError:
                 pass
-        print(os.listdir("/"), [n for n in ("getenv", "system", "VfsPosix") if hasattr(os, n)], hasattr(vfs, "VfsPosix"))
+        names = [n for n in ("getenv", "system", "VfsPosix") if hasattr(os, n)]
+        print(os.listdir("/"), names, hasattr(vfs, "VfsPosix"))
         """
 
     async def main():
@@ -101,151 +100,6 @@ def test_a_damaged_file_system_is_not_overwritten(tmp_path):
             board.guest.write(b"\x03")
             await board.until(b">>> ")
             assert board.flash.read(VFS.offset, 4096) == damaged
-
-    asyncio.run(main())
-
-
-# - REPL
-
-
-def test_the_friendly_repl_edits_continues_and_completes(tmp_path):
-    async def main():
-        async with rig(tmp_path, {}) as board:
-            await board.until(BANNER)
-            assert await board.line("2 + 3") == "5"
-            assert await board.line("1 / 0") == (
-                'Traceback (most recent call last):\r\n  File "<stdin>", line 1, in <module>\r\n'
-                "ZeroDivisionError: divide by zero"
-            )
-            board.guest.write(b"for i in range(2):\rprint('n', i)\r\r")  # the second line is indented by itself
-            assert b"n 0\r\nn 1\r\n" in await board.until(b">>> ")
-            board.guest.write(b"a = [1,\r2]\r")
-            await board.until(b"... 2]" + PROMPT)
-            assert await board.line("a") == "[1, 2]"
-            board.guest.write(b"import mach\tprint(machine.reset_cau\t())")
-            board.said.clear()
-            board.guest.write(b"\x03")
-            await board.until(b">>> ")
-            board.guest.write(b"import sys\r")
-            await board.until(b">>> ")
-            board.guest.write(b"sys.platf\t\r")
-            assert b"sys.platform\r\n'esp32'" in await board.until(b">>> ")
-            board.guest.write(b"7 * 6x\x7f\r")
-            assert b"\r\n42\r\n" in await board.until(b"\r\n>>> ")
-            board.guest.write(b"\x1b[A\x1b[D\x1b[D\x1b[D\x1b[D0\r")  # the last line again, 70 * 6
-            assert b"\r\n420\r\n" in await board.until(b"\r\n>>> ")
-            board.guest.write(b"\x05")
-            await board.until(b"=== ")
-            board.guest.write(b"def f():\r    return 9\r\rprint(f())\r\x04")
-            assert b"\r\n9\r\n" in await board.until(b">>> ")
-
-    asyncio.run(main())
-
-
-def test_raw_paste_takes_long_programs_and_reports_errors(tmp_path):
-    async def main():
-        async with rig(tmp_path, {}) as board:
-            await board.until(BANNER)
-            board.guest.write(b"\x01")
-            await board.until(b"raw REPL; CTRL-B to exit\r\n>")
-            board.guest.write(b"\x05A\x01")
-            head = await board.until(b"\x01", 5)
-            assert head == b"R\x01"
-            window = int.from_bytes((await board.until(b"\x01"))[:2], "little")
-            program = b"x = 0\n" + b"x += 1  # %s\n" % (b"." * 80) * 200 + b"print(x)\n"
-            for at in range(0, len(program), window):
-                board.guest.write(program[at : at + window])
-                if len(program[at : at + window]) == window:
-                    await board.until(b"\x01")
-            board.guest.write(b"\x04")
-            assert await board.until(b"\x04\x04>") == b"\x04200\r\n\x04\x04>"
-            board.guest.write(b"print('x'\x04")
-            said = await board.until(b"\x04>")
-            assert said.startswith(b"OK\x04Traceback") and b"SyntaxError" in said
-
-    asyncio.run(main())
-
-
-def test_ctrl_c_stops_main_also_when_nothing_reads_what_was_typed_before(tmp_path):
-    main_py = "import time\nprint('go')\ntime.sleep(100)\n"
-
-    async def main():
-        async with rig(tmp_path, {"main.py": main_py}) as board:
-            await board.until(b"go\r\n")
-            board.guest.write(b"#" * 20000)
-            await asyncio.sleep(0.1)
-            board.guest.write(b"\x03\x03\x03")
-            await board.until(b"KeyboardInterrupt")
-            await board.until(BANNER)
-            assert board.exits == []
-
-    asyncio.run(main())
-
-
-def test_soft_reset_starts_afresh_and_skips_main_in_raw_mode(tmp_path):
-    files = {"boot.py": "print('boot')\n", "main.py": "import machine\nprint('main', machine.reset_cause())\n"}
-
-    async def main():
-        async with rig(tmp_path, files) as board:
-            await board.until(b"main 1\r\n")
-            await board.until(BANNER)
-            first = board.guest.pid
-            await board.line("kept = 1")
-            board.guest.write(b"\x04")
-            assert await board.until(BANNER) > b"\r\nMPY: soft reboot\r\nboot\r\nmain 5\r\nMicroPython"
-            assert board.guest.pid != first
-            assert "NameError" in await board.line("kept")
-            board.guest.write(b"\x01")
-            await board.until(b"raw REPL; CTRL-B to exit\r\n>")
-            board.guest.write(b"\x04")
-            said = await board.until(b"raw REPL; CTRL-B to exit\r\n>")
-            assert said == b"\r\nMPY: soft reboot\r\nboot\r\nraw REPL; CTRL-B to exit\r\n>"
-            assert board.exits == []
-
-    asyncio.run(main())
-
-
-def test_a_program_that_exits_causes_a_soft_reset(tmp_path):
-    main_py = """
-        import machine, sys
-        n = machine.RTC().memory()
-        machine.RTC().memory(n + b'x')
-        print('run', len(n))
-        if len(n) < 2:
-            (sys.exit if n else machine.soft_reset)()
-        """
-
-    async def main():
-        async with rig(tmp_path, {"main.py": textwrap.dedent(main_py)}) as board:
-            said = await board.until(BANNER)
-            assert said.startswith(b"run 0\r\nMPY: soft reboot\r\nrun 1\r\nMPY: soft reboot\r\nrun 2\r\nMicroPython")
-
-    asyncio.run(main())
-
-
-def test_ctrl_c_in_the_middle_of_writing_leaves_the_file_system_whole(tmp_path):
-    main_py = """
-        import os
-        n = 0
-        print('go')
-        while True:
-            with open('f%d' % (n % 5), 'w') as f:
-                f.write('x' * 700)
-            n += 1
-        """
-
-    async def main():
-        async with rig(tmp_path, {"main.py": textwrap.dedent(main_py)}) as board:
-            for _ in range(8):
-                await board.until(b"go\r\n")
-                await asyncio.sleep(0.05)
-                board.guest.write(b"\x03")
-                assert b"KeyboardInterrupt" in await board.until(BANNER)
-                assert "main.py" in await board.line("import os; os.listdir()")
-                board.guest.write(b"\x04")
-            await board.until(b"go\r\n")
-            await board.guest.stop()
-            assert set(vfs_files(board.flash)) >= {"f0", "main.py"}
 
     asyncio.run(main())
 
@@ -401,160 +255,3 @@ def test_an_interpreter_that_will_not_do_is_named_with_the_remedy(tmp_path, monk
     with pytest.raises(KoblerError) as error:
         interpreter.micropython()
     assert complaint in str(error.value) and "1.24 or later" in str(error.value)
-
-
-# - time
-
-_TIMES = """
-import asyncio, machine, time
-
-def took(start):
-    return time.ticks_diff(time.ticks_us(), start)
-
-async def main():
-    for ms in (1, 11):
-        each = []
-        for _ in range(15):
-            t = time.ticks_us()
-            await asyncio.sleep_ms(ms)
-            each.append(took(t))
-        print(sorted(each)[7])
-    flag = asyncio.ThreadSafeFlag()
-    fired = 0
-    def fire(_):
-        nonlocal fired
-        fired = time.ticks_us()
-        flag.set()
-    late = []
-    timer = machine.Timer(0)
-    for i in range(15):
-        t = time.ticks_us()
-        timer.init(mode=machine.Timer.ONE_SHOT, period=3 + i, callback=fire)
-        await flag.wait()
-        late.append(took(fired))
-        assert took(t) >= (3 + i) * 1000
-    print(sorted(late)[7])
-
-asyncio.run(main())
-ran = []
-timer = machine.Timer(1)
-timer.init(mode=machine.Timer.PERIODIC, period=5, callback=lambda t: ran.append(1))
-t = time.ticks_us()
-time.sleep_ms(53)
-print(took(t))
-timer.deinit()
-print(len(ran))
-"""
-
-
-@pytest.mark.parametrize("chip_time", [True, False])
-def test_asyncio_sleeps_in_ticks_and_soft_interrupts_wake_it_at_once(tmp_path, chip_time):
-    async def main():
-        async with rig(tmp_path, {}, GuestOptions(chip_time=chip_time)) as board:
-            await board.until(BANNER)
-            one, eleven, flag, sleep, ran = (int(word) for word in (await board.execute(_TIMES)).split())
-            if chip_time:
-                assert 5000 < one < 12000
-                assert 15000 < eleven < 24000
-            else:
-                assert one < 4000
-                assert 10900 <= eleven < 14000
-            assert flag < 1000
-            assert 53000 <= sleep < 56000
-            assert ran == 10
-
-    asyncio.run(main())
-
-
-_IDLE = """
-import asyncio
-
-async def main():
-    await asyncio.sleep(100)
-
-asyncio.run(main())
-"""
-
-
-def test_an_idle_program_costs_the_machine_next_to_nothing(tmp_path):
-    async def main():
-        async with rig(tmp_path, {"main.py": _IDLE}) as board:
-            await asyncio.sleep(0.5)
-            stat = Path(f"/proc/{board.guest.pid}/schedstat")
-            before = int(stat.read_text().split()[0])
-            await asyncio.sleep(1.5)
-            assert (int(stat.read_text().split()[0]) - before) / 1.5e9 < 0.05
-
-    asyncio.run(main())
-
-
-# - the same on CPython
-
-
-def test_the_cpython_runtime_runs_sources_over_the_same_overlay_and_flash(tmp_path):
-    firmware = tmp_path / "firmware"
-    firmware.mkdir()
-    (firmware / "boot.py").write_text("print('boot')\n")
-    (firmware / "main.py").write_text(
-        textwrap.dedent(
-            """
-            import asyncio, time
-            import esp32, guestfs, machine, network
-            from micropython import const
-
-            async def main():
-                flag = asyncio.ThreadSafeFlag()
-                timer = machine.Timer(0)
-                timer.init(mode=machine.Timer.ONE_SHOT, period=13, callback=lambda t: flag.set())
-                t = time.ticks_ms()
-                await flag.wait()
-                print('woke', 12 < time.ticks_diff(time.ticks_ms(), t) < 16)
-                t = time.ticks_ms()
-                await asyncio.sleep_ms(11)
-                print('ticks', 10 < time.ticks_diff(time.ticks_ms(), t) < 24)
-                lan = network.LAN(phy_addr=0, phy_type=network.PHY_LAN8720, mdc=machine.Pin(23), mdio=machine.Pin(18))
-                lan.active(True)
-                while not lan.isconnected():
-                    await asyncio.sleep(0.01)
-                print(lan.ifconfig()[0], machine.reset_cause(), machine.unique_id().hex())
-
-            asyncio.run(main())
-            print(guestfs.read('/seen'), guestfs.read('/absent'))
-            guestfs.write('/deep/er/new', bytes(5000))
-            guestfs.remove('/seen')
-            nvs = esp32.NVS('unit')
-            nvs.set_i32('boots', -7)
-            nvs.commit()
-            1 / 0
-            """
-        )
-    )
-
-    async def main():
-        options = GuestOptions(runtime="cpython", firmware=firmware, mac=bytes.fromhex("a0b1c2d3e4f5"))
-        async with rig(tmp_path, {"seen": "before"}, options) as board:
-            said = (await board.until(b"restarts the program")).decode()
-            lines = said.split("\r\n")
-            assert lines[:5] == ["boot", "woke True", "ticks True", "127.0.0.1 1 a0b1c2d3e4f5", "b'before' None"]
-            assert "ZeroDivisionError" in said
-            board.guest.write(b"\x04")
-            await board.until(b"MPY: soft reboot\r\nboot\r\n")
-            await board.until(b"restarts the program")
-            await board.guest.stop()
-            assert "seen" not in vfs_files(board.flash)
-
-        # What CPython wrote, MicroPython finds.
-        from guest_rig import SIZE, TABLE, Rig
-        from kobler.sim.flash import Flash
-
-        board = Rig(Flash(tmp_path / "flash.bin", SIZE), GuestOptions(), TABLE)
-        await board.guest.start()
-        try:
-            await board.until(BANNER)
-            assert await board.line("import os, esp32; os.stat('/deep/er/new')[6]") == "5000"
-            assert await board.line("esp32.NVS('unit').get_i32('boots')") == "-7"
-        finally:
-            await board.guest.stop()
-            board.flash.close()
-
-    asyncio.run(main())

@@ -4,7 +4,12 @@ import asyncio
 import hashlib
 import os
 
+import pytest
 from guest_rig import BANNER, mpremote, rig, serial_port, vfs_files
+from kobler import boards
+from kobler.build import build
+from kobler.sim.flash import Flash
+from running_board import RunningBoard
 
 
 def test_mpremote_executes_and_evaluates(tmp_path):
@@ -56,7 +61,9 @@ def test_mpremote_runs_a_program_and_mounts_a_folder(tmp_path):
     async def main():
         async with rig(tmp_path, {}) as board, serial_port(board.guest) as port:
             assert await mpremote(port, "run", "program.py", cwd=tmp_path) == (0, "ran\n")
-            program = "import thing\nd = open('all.bin', 'rb').read()\nf = open('copy.bin', 'wb')\nf.write(d)\nf.close()"
+            program = (
+                "import thing\nd = open('all.bin', 'rb').read()\nf = open('copy.bin', 'wb')\nf.write(d)\nf.close()"
+            )
             status, said = await mpremote(port, "mount", str(here), "exec", program)
             assert status == 0, said
             assert "imported over the wire" in said
@@ -69,7 +76,7 @@ def test_mpremote_resets_and_sets_the_clock(tmp_path):
     async def main():
         async with rig(tmp_path, {}) as board, serial_port(board.guest) as port:
             assert (await mpremote(port, "rtc", "--set"))[0] == 0
-            status, said = await mpremote(port, "exec", "import time; print(time.gmtime()[0])")
+            _, said = await mpremote(port, "exec", "import time; print(time.gmtime()[0])")
             assert int(said) >= 2024
             assert (await mpremote(port, "soft-reset"))[0] == 0
             cause = "import machine; print(machine.reset_cause())"
@@ -91,3 +98,36 @@ def test_mpremote_gets_in_while_main_runs_for_ever(tmp_path):
             assert b"KeyboardInterrupt" in board.said
 
     asyncio.run(main())
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    return build(boards.load("virtual"), tmp_path_factory.mktemp("build") / "virtual")
+
+
+def test_mpremote_reaches_the_whole_board_through_its_usb_port(tmp_path, built):
+    image = tmp_path / "flash.bin"
+    flash = Flash(image, 4 << 20)
+    for offset, file in built.regions:
+        flash.program(offset, file.read_bytes())
+    flash.close()
+    here = tmp_path / "here"
+    here.mkdir()
+    (here / "all.bin").write_bytes(bytes(range(256)) * 20)
+    copy = str(here / "copy.bin")
+    compare = "print(open('all.bin', 'rb').read() == open('/all.bin', 'rb').read())"
+    with RunningBoard(image) as board:
+        for arguments, answer in (
+            (("eval", "1 + 1"), "2"),
+            (("fs", "cp", str(here / "all.bin"), ":all.bin"), "all.bin"),
+            (("fs", "cp", ":all.bin", copy), "all.bin"),
+            (
+                ("mount", str(here), "exec", "print(open('all.bin', 'rb').read() == open('/all.bin', 'rb').read())"),
+                "True",
+            ),
+            (("reset",), ""),
+            (("exec", "import machine; print('cause', machine.reset_cause())"), "cause 5"),
+        ):
+            done = board.mpremote(*arguments)
+            assert answer in done.ok(), arguments
+        assert (here / "copy.bin").read_bytes() == bytes(range(256)) * 20

@@ -29,6 +29,8 @@ from littlefs import LittleFS
 from typer import Typer
 from typer.testing import CliRunner
 
+pytestmark = pytest.mark.filterwarnings("ignore:set(Daemon|Name):DeprecationWarning")  # pyserial's
+
 SIZE = 4 << 20
 IDENTITY = ("ca.der", "cert.der", "config.json", "key.der")
 SITE = """
@@ -232,7 +234,7 @@ def test_a_cable_pulled_at_any_step_is_an_error_and_the_next_attempt_succeeds(
 
 # The switch takes some thirty flash operations; each is a place where the power may go.
 @pytest.mark.parametrize(
-    "cuts", [(0, 4, 12, 20, 28), pytest.param(range(34), marks=[pytest.mark.long, pytest.mark.timeout(400)])]
+    "cuts", [(0, 4, 12, 18), pytest.param(range(34), marks=[pytest.mark.long, pytest.mark.timeout(400)])]
 )
 def test_power_lost_while_the_unit_switches_leaves_one_whole_identity(
     shared: Unit, authority: Authority, config: bytes, cuts: Iterable[int]
@@ -242,9 +244,13 @@ def test_power_lost_while_the_unit_switches_leaves_one_whole_identity(
     for operations in cuts:
         before, start = shared.files(), len(shared.wire)
         cut = at_step("checks what it got", lambda n=operations: shared.cut_power_after(n))
-        with pytest.raises(KoblerError):
+        try:
             provision(shared.board.usb_url, authority, config, cut)
-        shared.run(shared.board.power_on())
+        except KoblerError:
+            shared.run(shared.board.power_on())
+        else:
+            assert operations > 20  # the last ones of the table may fall behind the end of the switch
+            shared.cut_power_after(1 << 30)
         shared.said_since(start, b"kobler: firmware")
         after = shared.files()
         check_identity(after, authority, shared)

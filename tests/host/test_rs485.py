@@ -75,9 +75,7 @@ def test_a_receiver_decodes_what_a_sender_of_its_format_sends(parity: Any, stop:
         ),
     ],
 )
-def test_what_a_receiver_makes_of_a_wave(
-    edges: list[tuple[int, int]], expected: list[tuple[int, int]]
-) -> None:
+def test_what_a_receiver_makes_of_a_wave(edges: list[tuple[int, int]], expected: list[tuple[int, int]]) -> None:
     wave = [Edge(0, 1)] + [Edge(MS + t, level) for t, level in edges]
     assert [(r.value, r.error) for r in F9600.decode(wave)] == expected
 

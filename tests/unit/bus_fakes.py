@@ -55,13 +55,17 @@ class Port:
         self.answer = answer
         self.char_us = char_us
         self.echo = echo
-        self.sent = []
+        self.sent = []  # the last frames
+        self.count = 0
         self._coming = []  # (us, bytes)
         self._there = b""
 
     def say(self, after_ms, data):
-        self._coming.append((self.hal.us + int(after_ms * 1000), data))
-        self._coming.sort()
+        at = self.hal.us + int(after_ms * 1000)
+        i = len(self._coming)
+        while i and self._coming[i - 1][0] > at:
+            i -= 1
+        self._coming.insert(i, (at, data))
 
     def _take(self):
         while self._coming and self._coming[0][0] <= self.hal.us:
@@ -75,7 +79,10 @@ class Port:
         self.flush()
         frame = bytes(frame)
         self.hal.us += self.char_us * len(frame)
+        self.count += 1
         self.sent.append(frame)
+        if len(self.sent) > 20:
+            self.sent.pop(0)
         if self.echo:
             self.say(0, frame)
         for after, data in self.answer(frame):

@@ -28,7 +28,9 @@ def test_what_is_no_host_name_is_not_asked():
 
 
 def test_every_address_of_the_name_is_found():
-    data = head(answers=3) + QUESTION + record(b"\xc0\0\x02\x01") + record(b"\xc0\0\x02\x02") + record(b"\xc0\0\x02\x01")
+    data = (
+        head(answers=3) + QUESTION + record(b"\xc0\0\x02\x01") + record(b"\xc0\0\x02\x02") + record(b"\xc0\0\x02\x01")
+    )
     assert dns.is_answer(data, 0x1234, NAME)
     assert dns.answer(data) == ["192.0.2.1", "192.0.2.2"]
 
@@ -90,7 +92,12 @@ def test_chained_pointers_end():
 
 
 def test_what_the_server_said_is_named_and_only_no_such_name_is_final():
-    for code, words, final in ((3, "no such name", True), (2, "server failure", False), (5, "refused", False), (11, "11", False)):
+    for code, words, final in (
+        (3, "no such name", True),
+        (2, "server failure", False),
+        (5, "refused", False),
+        (11, "11", False),
+    ):
         error = raises(DnsError, dns.answer, head(flags=bytes((0x81, 0x80 | code)), answers=0) + QUESTION)
         assert words in str(error) and error.final == final
     error = raises(DnsError, dns.answer, head(answers=0) + QUESTION)

@@ -1,4 +1,4 @@
-"""MQTT 3.1.1 as a client must keep it: packets bit by bit, the window, repetition, time, and brokers that break the rules."""
+"""MQTT 3.1.1 as a client must keep it: packets, window, repetition, time, and brokers that break the rules."""
 
 from check import raises
 from coupler.uplink import mqtt

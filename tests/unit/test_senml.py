@@ -23,7 +23,9 @@ def test_a_record_has_base_name_time_value_unit_and_sequence():
 
 
 def test_times_are_relative_to_the_first():
-    text = pack("x", [sample(1, unix_ms=1000), sample(2, unix_ms=1000), sample(3, unix_ms=2250), sample(4, unix_ms=999)])
+    text = pack(
+        "x", [sample(1, unix_ms=1000), sample(2, unix_ms=1000), sample(3, unix_ms=2250), sample(4, unix_ms=999)]
+    )
     records = json.loads(text)
     assert records[0]["bt"] == 1 and "t" not in records[0] and "t" not in records[1]
     assert records[2]["t"] == 1.25 and b'"t":-0.001,' in text
@@ -44,7 +46,7 @@ def test_an_unknown_time_means_now_and_never_takes_its_neighbours_time():
 
 def test_values_of_every_type():
     assert one(value=True)["vb"] is True and one(value=False)["vb"] is False
-    assert one(value="é\"\\\n")["vs"] == 'é"\\\n'
+    assert one(value='é"\\\n')["vs"] == 'é"\\\n'
     assert one(value=0)["v"] == 0 and one(value=-32768)["v"] == -32768
     assert b'"v":18446744073709551615,' in pack("x", [sample(value=18446744073709551615)])
     for record in (one(value=True), one(value="a"), one(value=0)):
@@ -92,7 +94,14 @@ def test_scaling_noise_is_not_written():
 
 
 def test_seconds_are_exact():
-    for ms, text in ((0, "0"), (1, "0.001"), (-1, "-0.001"), (1500, "1.5"), (-61000, "-61"), (4102444800001, "4102444800.001")):
+    for ms, text in (
+        (0, "0"),
+        (1, "0.001"),
+        (-1, "-0.001"),
+        (1500, "1.5"),
+        (-61000, "-61"),
+        (4102444800001, "4102444800.001"),
+    ):
         assert seconds(ms) == text
 
 

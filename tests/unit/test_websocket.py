@@ -151,9 +151,7 @@ def test_an_endless_answer_is_refused():
 
 def test_the_frames_of_the_standard():
     ws = opened()
-    assert ws.send(b"Hello", TEXT) == bytes(
-        (0x81, 0x85, 0x37, 0xFA, 0x21, 0x3D, 0x7F, 0x9F, 0x4D, 0x51, 0x58)
-    )
+    assert ws.send(b"Hello", TEXT) == bytes((0x81, 0x85, 0x37, 0xFA, 0x21, 0x3D, 0x7F, 0x9F, 0x4D, 0x51, 0x58))
     assert messages(ws, b"\x81\x05Hello") == [(TEXT, b"Hello")]
     assert messages(ws, b"\x01\x03Hel\x80\x02lo") == [(TEXT, b"Hello")]
 

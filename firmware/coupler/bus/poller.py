@@ -21,7 +21,7 @@ class _Unit:
     def __init__(self, cfg, now):
         self.cfg = cfg
         self.blocks = []
-        self.answers = True  # when last asked; a unit never asked has the benefit of the doubt
+        self.answers = False  # when last asked
         self.failures = 0  # in a row
         self.after = now  # not to be asked before
 
@@ -139,6 +139,8 @@ class Poller:
             pause = max(pause, min(_PROBE_MAX, _PROBE_MIN << min(8, unit.failures - _OPEN_AFTER)))
             blocks = unit.blocks
         unit.after = hal.ticks_add(now, pause)
-        self._suspects_after = hal.ticks_add(now, _SHARE * hal.ticks_diff(now, began))
+        # A first failure may be chance, or one of many units not asked before: these get up to half of the bus.
+        share = 1 if unit.failures == 1 else _SHARE
+        self._suspects_after = hal.ticks_add(now, share * hal.ticks_diff(now, began))
         for each in blocks:
             self._on_block(unit.cfg, each.cfg, None, error)

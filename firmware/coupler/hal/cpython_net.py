@@ -1,5 +1,5 @@
-# The same sockets on CPython, on whatever asyncio loop runs. TLS goes through memory BIOs, so that the handshake is a step
-# of its own under a deadline, as on the unit, and any loop will do.
+# The same sockets on CPython, on whatever asyncio loop runs. TLS goes through memory BIOs, so that the handshake is a
+# step of its own under a deadline, as on the unit, and any loop will do.
 import asyncio
 import errno
 import os
@@ -43,7 +43,9 @@ class Stream:
 
     async def readinto(self, buf):
         """Waits for at least one byte; 0 when the peer closed."""
-        await asyncio.sleep(0)  # bytes that are there already would not let other tasks run: a flood must not stop the loop
+        await asyncio.sleep(
+            0
+        )  # bytes that are there already would not let other tasks run: a flood must not stop the loop
         return await asyncio.get_running_loop().sock_recv_into(self._s, buf)
 
     async def write(self, data):

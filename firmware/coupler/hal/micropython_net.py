@@ -1,5 +1,6 @@
-# Sockets on MicroPython: never blocking, every wait in asyncio's own IO queue, so nothing polls and nothing stalls the bus.
-# settimeout() is not used at all: it breaks TLS sockets for good, and getaddrinfo() is only given literals, which it parses.
+# Sockets on MicroPython: never blocking, every wait in asyncio's own IO queue, so nothing polls and nothing stalls
+# the bus. settimeout() is not used at all: it breaks TLS sockets for good, and getaddrinfo() is only given literals,
+# which it parses.
 import asyncio
 import errno
 import gc
@@ -61,7 +62,8 @@ async def tcp(ip, port, timeout_ms):
             if e.errno != errno.EINPROGRESS:
                 raise
             await _within(_writable(s), timeout_ms, where)
-            # Failed connections become writable too; only the poll flags tell. The second connect() fetches the reason.
+            # Failed connections become writable too; only the poll flags tell. The second connect() fetches the
+            # reason.
             poller = select.poll()
             poller.register(s, select.POLLOUT | select.POLLHUP)
             for _, flags in poller.poll(0):
@@ -85,7 +87,7 @@ class Stream:
     async def readinto(self, buf):
         """Waits for at least one byte; 0 when the peer closed."""
         while True:
-            await _readable(self._s)
+            await _readable(self._s)  # pyright: ignore[reportGeneralTypeIssues]
             n = self._s.readinto(buf)
             if n is not None:
                 return n
@@ -99,7 +101,7 @@ class Stream:
             data = data[n:]
             if not data:
                 return
-            await _writable(self._s)
+            await _writable(self._s)  # pyright: ignore[reportGeneralTypeIssues]
             n = self._s.write(data) or 0
 
     def close(self):
@@ -109,17 +111,17 @@ class Stream:
 def tls(stream, server_name, ca_der, cert_der, key_der):
     """TLS over `stream`; nothing is sent before handshake(). cert_der and key_der may be None. NetError("tls")."""
     gc.collect()  # the record buffers are the largest pieces this firmware ever asks for
+    what = "CA certificate"
     try:
         ctx = _tls.SSLContext(_tls.PROTOCOL_TLS_CLIENT)
-        ctx.verify_mode = _tls.CERT_REQUIRED
-        what = "CA certificate"
+        ctx.verify_mode = _tls.CERT_REQUIRED  # pyright: ignore[reportAttributeAccessIssue]
         ctx.load_verify_locations(ca_der)
         if cert_der is not None:
             what = "client certificate"
             ctx.load_cert_chain(cert_der, key_der)
         what = "TLS"
         found = TlsStream(stream, server_name)
-        ctx.verify_callback = found._seen
+        ctx.verify_callback = found._seen  # pyright: ignore[reportAttributeAccessIssue]
         found._s = ctx.wrap_socket(stream._s, server_hostname=server_name, do_handshake_on_connect=False)
         return found
     except (ValueError, OSError, TypeError) as e:

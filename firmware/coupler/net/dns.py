@@ -47,8 +47,8 @@ def _encode(name):
 
 
 def _name(data, at):
-    # Returns the name, lower case and still in wire form, and the offset behind it. A pointer must lead backwards, so a
-    # forged message cannot make a loop.
+    # Returns the name, lower case and still in wire form, and the offset behind it. A pointer must lead backwards, so
+    # a forged message cannot make a loop.
     out = bytearray()
     end = 0
     limit = at

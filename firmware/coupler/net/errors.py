@@ -1,5 +1,5 @@
 class NetError(Exception):
-    """A connection could not be made or broke. kind: dns tcp tls-clock tls-authority tls-name tls-refused tls timeout closed."""
+    """No connection, or no more. kind: dns tcp tls-clock tls-authority tls-name tls-refused tls timeout closed."""
 
     def __init__(self, kind, text):
         super().__init__(text)

@@ -1,4 +1,5 @@
-# Names to addresses without getaddrinfo, which stops the whole loop on MicroPython for as long as the server is silent.
+# Names to addresses without getaddrinfo, which stops the whole loop on MicroPython for as long as the server is
+# silent.
 from coupler.const import const
 from coupler.net.errors import NetError
 

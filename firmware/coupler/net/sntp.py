@@ -1,5 +1,5 @@
-# SNTP (RFC 4330/5905 client): one datagram each way. Our transmit time stamp is a random cookie, since only its echo is
-# used: it tells a true answer from a forged or late one and gives nothing away.
+# SNTP (RFC 4330/5905 client): one datagram each way. Our transmit time stamp is a random cookie, since only its echo
+# is used: it tells a true answer from a forged or late one and gives nothing away.
 import struct
 
 from coupler.const import const
@@ -23,7 +23,7 @@ def request(cookie):
 
 
 def parse(data, cookie, rtt_ms):
-    """Unix milliseconds at the moment the answer arrived, half the wire's way added. SntpError when not to be believed."""
+    """Unix ms at the moment the answer arrived, half the wire's way added. SntpError when it is not to be believed."""
     if len(data) < 48 or data[24:32] != cookie:
         raise SntpError("not an answer to this request")
     if data[0] & 7 != 4:
@@ -52,7 +52,7 @@ def _unix_ms(data, at):
 
 
 async def query(hal, servers):
-    """Ask one server after another. Returns (Unix ms now, server, round trip in ms); NetError("timeout") if none is good."""
+    """Ask one server after another. Returns (Unix ms now, server, round trip in ms); NetError if none is good."""
     from coupler.net.resolve import resolve, split
 
     why = "no time server is configured"

@@ -1,4 +1,5 @@
-# The way to one address of the broker: TCP, TLS, and for wss a WebSocket. Above it there is only a stream of MQTT bytes.
+# The way to one address of the broker: TCP, TLS, and for wss a WebSocket. Above it there is only a stream of MQTT
+# bytes.
 import asyncio
 
 from coupler.const import const

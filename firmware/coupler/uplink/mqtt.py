@@ -23,7 +23,14 @@ _PINGRESP = const(0xD0)
 
 _MAX_SKIP = const(262144)  # a publish larger than this ends the connection
 
-_REFUSALS = ("", "protocol version", "client id refused", "server unavailable", "bad user name or password", "not authorised")
+_REFUSALS = (
+    "",
+    "protocol version",
+    "client id refused",
+    "server unavailable",
+    "bad user name or password",
+    "not authorised",
+)
 
 
 def _string(out, text):
@@ -50,9 +57,11 @@ def _bad(text):
 
 
 class Mqtt:
-    """will: (topic, payload, retain) sent by the broker at QoS 1. window: publishes in flight. Times in milliseconds."""
+    """will: (topic, payload, retain), sent by the broker at QoS 1. window: publishes in flight."""
 
-    def __init__(self, client_id, keep_alive_s=60, window=8, max_packet=4096, will=None, user=None, password=None, clean=False):
+    def __init__(
+        self, client_id, keep_alive_s=60, window=8, max_packet=4096, will=None, user=None, password=None, clean=False
+    ):
         self.keep_alive_s = keep_alive_s
         self.window = window
         self.strays = 0  # acknowledgements of nothing
@@ -118,9 +127,8 @@ class Mqtt:
         if qos:
             ident = self._next_id()
             out += struct.pack(">H", ident)
-        out += payload
-        if qos:
             self.in_flight.append([ident, out, token])
+        out += payload
         self._quiet = 0
         return out
 
@@ -163,7 +171,7 @@ class Mqtt:
     # --- time
 
     def elapsed(self, ms, patience_ms):
-        """Called as time passes. A PINGREQ to write, or None. ProtocolError when an answer is overdue by patience_ms."""
+        """Called as time passes. A PINGREQ to write, or None. ProtocolError after patience_ms without an answer."""
         self._quiet += ms
         self._heard += ms
         if self._pinged or self.in_flight or self._subscription or not self.connected:
@@ -179,7 +187,7 @@ class Mqtt:
     # --- bytes in
 
     def receive(self, data):
-        """Yields events for bytes of the broker; iterate to the end before the next call. ProtocolError ends the connection."""
+        """Yields events for bytes of the broker; iterate to the end before the next call. ProtocolError: disconnect."""
         view = memoryview(data)
         at = 0
         n = len(view)

@@ -1,4 +1,5 @@
-# What goes up: samples of the source in packs, a window of them on the way, and the cursor that follows the acknowledgements.
+# What goes up: samples of the source in packs, a window of them on the way, and the cursor that follows the
+# acknowledgements.
 from coupler.const import const
 from coupler.uplink.senml import pack
 
@@ -26,7 +27,8 @@ class Outbox:
     def connected(self, session_present):
         """A new connection: what was on the way goes again, first and in order."""
         mqtt = self._mqtt
-        # Presence and results are of their moment, only packs are repeated; with the store's acknowledgement from the cursor.
+        # Presence and results are of their moment, only packs are repeated; with the store's acknowledgement from the
+        # cursor.
         mqtt.in_flight = [] if self._by_store else [entry for entry in mqtt.in_flight if entry[2]]
         self._flying = len(mqtt.in_flight)
         if self._by_store:

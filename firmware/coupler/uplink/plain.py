@@ -31,7 +31,7 @@ class Plain:
         return json.dumps({"state": state, "boot": info.get("boot", 0), "firmware": info.get("firmware", "")}).encode()
 
     def incoming(self, topic, payload):
-        """(DESIRED, object, None, None), (METHOD, arguments or None, name, request id), (STORED, seq, None, None) or None.
+        """(DESIRED, object, None, None), (METHOD, arguments, name, request id), (STORED, seq, None, None), None.
 
         ValueError when the payload is not what the topic asks for."""
         if not topic.startswith(self._root):

@@ -1,8 +1,9 @@
 # SenML JSON (RFC 8428). Extension fields: seq, the sample's number, and q, its quality, absent when good.
 #
-# A time is exact to the millisecond: it is built from integers, since a float has 24 bits on the chip. A record's time is
-# bt + t. A sample whose time is not known has neither, or `bt` 0: "now" to every SenML reader (RFC 8428, 4.5.3).
-# A sample without a value (nothing was read, or NaN) has the empty string and its quality: every record needs a value.
+# A time is exact to the millisecond: it is built from integers, since a float has 24 bits on the chip. A record's
+# time is bt + t. A sample whose time is not known has neither, or `bt` 0: "now" to every SenML reader (RFC 8428,
+# 4.5.3). A sample without a value (nothing was read, or NaN) has the empty string and its quality: every record needs
+# a value.
 import json
 import struct
 
@@ -19,7 +20,8 @@ def number(value):
             if _float32(float(text)) == value:
                 return text
         return "%.9g" % value
-    # 15 digits hide the last bits, where the noise of scaling is; at the very end of the range they would round to infinity.
+    # 15 digits hide the last bits, where the noise of scaling is; at the very end of the range they would round to
+    # infinity.
     return ("%.15g" if -1e308 < value < 1e308 else "%.17g") % value
 
 

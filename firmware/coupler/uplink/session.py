@@ -1,7 +1,7 @@
 # The cloud link: connects, keeps the MQTT session, drains the source and moves its cursor only on acknowledgement.
 #
-# One connection has three tasks: read, pump (the only one that writes) and this one, which watches the clock. Whatever
-# goes wrong in one of them ends the connection, never the session. Every wait has a bound.
+# One connection has three tasks: read, pump (the only one that writes) and this one, which watches the clock.
+# Whatever goes wrong in one of them ends the connection, never the session. Every wait has a bound.
 import asyncio
 
 from coupler.const import const
@@ -19,7 +19,7 @@ _MAX_OUT = const(4096)  # bytes of answers that wait to be written, before readi
 
 
 class Session:
-    """cloud: the compiled configuration's part. identity: id, cert, key, ca (DER). source: peek(n) -> samples, ack(seq).
+    """cloud: the compiled configuration's part. identity: id, cert, key, ca (DER). source: peek(n), ack(seq).
 
     info: boot, firmware, reported (a callable that gives a dict). Call wake() when the source has something new."""
 
@@ -148,14 +148,16 @@ class Session:
             self._link = None
         return accepted
 
-    async def _pause(self):
-        # Full jitter (anything from nothing to the limit), so that a fleet does not return in step.
+    def backoff_ms(self):
+        """How long to wait now. Full jitter (anything up to the limit), so that a fleet does not return in step."""
         limit = min(self.cap_ms, self.base_ms << min(self._failed, 10))
-        delay = int.from_bytes(self._hal.urandom(2), "big") * limit >> 16
+        return int.from_bytes(self._hal.urandom(2), "big") * limit >> 16
+
+    async def _pause(self):
         self._stage("waiting")
         self._again.clear()
         try:
-            await asyncio.wait_for(self._again.wait(), delay / 1000)
+            await asyncio.wait_for(self._again.wait(), self.backoff_ms() / 1000)
         except asyncio.TimeoutError:
             pass
 

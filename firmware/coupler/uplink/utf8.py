@@ -1,5 +1,5 @@
 class Utf8:
-    """RFC 3629 checked byte by byte, so that a bad text fails at once: what decoders of small interpreters accept differs."""
+    """RFC 3629, byte by byte, so that a bad text fails at once; what small interpreters' decoders accept differs."""
 
     def __init__(self):
         self._need = 0

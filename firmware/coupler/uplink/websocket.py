@@ -1,5 +1,6 @@
-# RFC 6455, the client's side, sans-IO. Data is handed on in chunks as it arrives and never collected, so the memory needed
-# does not depend on what the peer sends: only a frame's header (14 bytes) and a control frame's payload (125) are kept.
+# RFC 6455, the client's side, sans-IO. Data is handed on in chunks as it arrives and never collected, so the memory
+# needed does not depend on what the peer sends: only a frame's header (14 bytes) and a control frame's payload (125)
+# are kept.
 #
 #   state       bytes in                        bytes out
 #   CONNECTING  the HTTP answer, then as OPEN   request()
@@ -73,9 +74,12 @@ class WebSocket:
 
     def request(self):
         """The HTTP request to write first."""
-        text = "GET %s HTTP/1.1\r\nHost: %s\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n" % (
-            self._path,
-            self._host,
+        text = (
+            "GET %s HTTP/1.1\r\nHost: %s\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+            % (
+                self._path,
+                self._host,
+            )
         )
         if self._subprotocol:
             text += "Sec-WebSocket-Protocol: %s\r\n" % self._subprotocol
@@ -84,8 +88,9 @@ class WebSocket:
     def receive(self, data):
         """Yields (kind, data, last) for bytes of the peer; iterate to the end before the next call.
 
-        (TEXT or BINARY, view, whether it ends the message); (REPLY, bytes to write as they are, True); (OPENED, b"", True);
-        (PING or PONG, payload, True); (CLOSE, reason, True). ProtocolError: write close(error.code), then drop the connection."""
+        (TEXT or BINARY, view, whether it ends the message); (REPLY, bytes to write as they are, True);
+        (OPENED, b"", True); (PING or PONG, payload, True); (CLOSE, reason, True).
+        ProtocolError: write close(error.code), then drop the connection."""
         view = memoryview(data)
         at = 0
         if self.state == CONNECTING:
@@ -272,7 +277,7 @@ class WebSocket:
         return self._frame(payload, opcode)
 
     def close(self, code=1000):
-        """The close frame to write, empty when it is no use any more; then wait for CLOSE or the end of the connection."""
+        """The close frame to write, empty when it is no use any more; then wait for CLOSE or for the end."""
         if self.state != OPEN:
             return b""
         self.state = CLOSING

@@ -25,6 +25,7 @@ class Narrator:
         self.console = Console(stderr=True, highlight=False)
         self._bar: Progress | None = None
         self._task: TaskID | None = None
+        self._title = ""
         self._said = 0.0
 
     def event(self, name: str, **fields: Any) -> None:
@@ -55,7 +56,7 @@ class Narrator:
         """A new step begins; the former one is done."""
         if self._bar is not None:
             self._finish()
-            self._task = self._bar.add_task(text, total=None)
+            self._task, self._title = self._bar.add_task(text, total=None), text
         else:
             self._say(text)
 
@@ -69,7 +70,7 @@ class Narrator:
 
     def _finish(self) -> None:
         if self._bar is not None and self._task is not None:
-            self._bar.update(self._task, completed=1.0, total=1.0)
+            self._bar.update(self._task, description=self._title, completed=1.0, total=1.0)
 
     def _say(self, text: str) -> None:
         self._said = time.monotonic()

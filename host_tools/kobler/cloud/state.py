@@ -12,6 +12,7 @@ from typing import Any
 from ..errors import KoblerError
 
 ENDPOINT = "endpoint.json"
+_LOCK = "lock"
 
 
 @contextmanager
@@ -21,26 +22,31 @@ def locked(state: Path) -> Iterator[Path]:
         state.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise KoblerError(f"cannot make the state folder {state}: {error.strerror}; name another: --state") from None
-    # SQLite's lock is the portable one: fcntl and msvcrt each know one half of the world.
-    connection = sqlite3.connect(state / "lock", timeout=0, isolation_level=None, check_same_thread=False)
+    connection = None
     try:
         try:
+            # SQLite's lock is the portable one: fcntl and msvcrt each know one half of the world.
+            connection = sqlite3.connect(state / _LOCK, timeout=0, isolation_level=None, check_same_thread=False)
             connection.execute("BEGIN EXCLUSIVE")
         except sqlite3.Error as error:
             reason = "another kobler runs there" if "locked" in str(error) else str(error)
             raise KoblerError(
-                f"the state folder {state} is in use: {reason}; stop it or name another: --state"
+                f"the state folder {state} cannot be used: {reason}; stop it or name another: --state"
             ) from None
         with suppress(FileNotFoundError):
             (state / ENDPOINT).unlink()  # of a run that was killed
         yield state
     finally:
-        connection.close()
+        if connection is not None:
+            connection.close()
 
 
 def _held(state: Path) -> bool:
     """Whether somebody has the folder locked."""
-    connection = sqlite3.connect(f"{(state / 'lock').absolute().as_uri()}?mode=ro", timeout=0, uri=True)
+    try:
+        connection = sqlite3.connect(f"{(state / _LOCK).absolute().as_uri()}?mode=ro", timeout=0, uri=True)
+    except sqlite3.Error:
+        return False
     try:
         connection.execute("SELECT * FROM sqlite_master").fetchall()
     except sqlite3.Error as error:

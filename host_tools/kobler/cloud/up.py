@@ -84,12 +84,20 @@ def up(options: Options, interrupts: Interrupts) -> int:
 
 
 def _check(options: Options) -> None:
+    standin = boards.load(options.board).image is None and options.image is None
+    if options.port is None and not standin:
+        raise UsageError(f"--board {options.board} is hardware: name its port with --port")
+    if options.port is not None and "://" not in options.port and standin:
+        # Its image is a stand-in that no chip can run.
+        raise UsageError(
+            f"--port {options.port} is a real board, {options.board!r} is none: name its kind with --board"
+        )
     if options.port is not None and options.rs485 is not None:
         raise UsageError("--rs485 is for the virtual board: leave --port away")
-    if options.port is None and options.board != "virtual" and boards.load(options.board).image is not None:
-        raise UsageError(f"--board {options.board} is hardware: name its port with --port")
     if options.listen is not None and not options.broker:
         raise UsageError("--listen is for the embedded broker: leave --no-broker away")
+    if options.listen in ("0.0.0.0", "::"):
+        raise UsageError(f"--listen {options.listen}: name the one address that the coupler is to connect to")
 
 
 class _Run:

@@ -1,4 +1,4 @@
-"""The chip's processor: the real MicroPython (or CPython) in a process of its own, with the board's flash and link."""
+"""The chip's processor: the real MicroPython (or CPython) in a process of its own, with the board's flash."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from .terminal import Terminal
 
 _OVERLAY = Path(__file__).parent / "overlay"
 _EINVAL = 22
-# What the overlay's own modules take of the interpreter's heap, so that a limited heap is the program's alone.
+# What the overlay takes of the interpreter's heap, so that a limited heap is the program's alone.
 _OVERLAY_HEAP = 112_000
 _GENEROUS_HEAP = 8_000_000
 
@@ -86,8 +86,8 @@ class GuestOptions:
 class Guest:
     """One interpreter after another on the same flash: a soft reset starts it afresh by itself.
 
-    `link` keeps its handlers over all of them. Callbacks: on_output(data), on_exit(status) when the interpreter ended
-    though nobody asked it to, on_soft_reset() between two of them, on_power_cut() when the flash lost its supply.
+    `link` keeps its handlers over all of them. Callbacks: on_output(data), on_exit(status) when the interpreter
+    ended though nobody asked it to, on_soft_reset() between two, on_power_cut() when the flash lost its supply.
     """
 
     def __init__(self, flash: FlashMemory, partitions: Sequence[Row], options: GuestOptions) -> None:
@@ -141,7 +141,7 @@ class Guest:
         await self._spawn(cause, raw=False)
 
     async def stop(self) -> None:
-        """End the interpreter at once, as a reset line does; nothing it had not written is written any more."""
+        """End the interpreter at once, as a reset line does; it writes nothing any more."""
         watch, self._watch = self._watch, None
         if watch is not None and watch is not asyncio.current_task():
             watch.cancel()
@@ -218,7 +218,8 @@ class Guest:
 
     def _command(self, cause: int, raw: bool) -> tuple[list[str], dict[str, str]]:
         options = self._options
-        environment = {name: os.environ[name] for name in ("HOME", "PATH", "LD_LIBRARY_PATH") if name in os.environ}
+        inherited = ("HOME", "PATH", "LD_LIBRARY_PATH")
+        environment = {name: os.environ[name] for name in inherited if name in os.environ}
         environment |= {
             "TZ": "UTC",
             "KOBLER_FLASH": str(self._flash.path.resolve()),

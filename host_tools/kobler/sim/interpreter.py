@@ -13,7 +13,7 @@ from kobler.errors import KoblerError
 
 OLDEST = (1, 24, 0)
 _REMEDY = "set KOBLER_MICROPYTHON to a MicroPython of the unix port, 1.24 or later"
-_PROBE = "import sys; print(sys.implementation.name, *sys.implementation.version[:3]); import vfs; vfs.VfsLfs2"
+_PROBE = "import sys; i = sys.implementation; print(i.name, *i.version[:3]); import vfs; vfs.VfsLfs2"
 
 
 def micropython() -> Path:

@@ -1,6 +1,6 @@
 """The board's end of the link to the guest interpreter: messages on a socket pair.
 
-A message is `kind u8, length u16 little endian, payload`. A request from the guest is answered with kind | 0x80.
+A message is `kind u8, length u16 little endian, payload`. A request of the guest is answered with kind | 0x80.
 All times are CLOCK_MONOTONIC in microseconds, the clock that the guest reads too.
 """
 

@@ -88,8 +88,11 @@ class PtyNode:
         termios.tcsetattr(self._master, termios.TCSANOW, settings)
 
     def _link(self) -> None:
-        """Make `path` point at the terminal; a symlink left by a run that was killed is replaced."""
-        if self.path.is_symlink() and not self.path.exists():
+        """Make `path` point at the terminal; a symlink left by a run that was killed is replaced.
+
+        Such a one leads nowhere, or to this very terminal, which got the number again.
+        """
+        if self.path.is_symlink() and (not self.path.exists() or str(self.path.readlink()) == self._name):
             self.path.unlink(missing_ok=True)
         try:
             self.path.symlink_to(self._name)

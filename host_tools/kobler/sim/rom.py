@@ -14,27 +14,23 @@ from typing import Protocol
 from kobler.sim import slip
 from kobler.sim.flash import SECTOR, Flash, FlashError
 from kobler.sim.rom_chips import Chip
-from kobler.sim.rom_flash import (
+from kobler.sim.rom_flash import Download, ReadOut, md5
+from kobler.sim.rom_protocol import (
     BAD_CHECKSUM,
     FAILED,
     INVALID,
     WRITE_ERROR,
-    Download,
     LoaderError,
-    ReadOut,
-    md5,
+    Op,
+    payload,
+    words,
+    xor_all,
 )
 from kobler.sim.rom_registers import Registers
 
-FLASH_BEGIN, FLASH_DATA, FLASH_END, MEM_BEGIN, MEM_END, MEM_DATA, SYNC = range(0x02, 0x09)
-WRITE_REG, READ_REG, SPI_SET_PARAMS = range(0x09, 0x0C)
-SPI_ATTACH, READ_FLASH_SLOW, CHANGE_BAUDRATE = range(0x0D, 0x10)
-DEFL_BEGIN, DEFL_DATA, DEFL_END, SPI_FLASH_MD5, GET_SECURITY_INFO = range(0x10, 0x15)
-ERASE_FLASH, ERASE_REGION, READ_FLASH, RUN_USER_CODE = range(0xD0, 0xD4)
-
-_ROM_ONLY = {READ_FLASH_SLOW}
-_STUB_ONLY = {ERASE_FLASH, ERASE_REGION, READ_FLASH, RUN_USER_CODE}
-_CHECKSUMMED = {MEM_DATA, FLASH_DATA, DEFL_DATA}
+_ROM_ONLY = {Op.READ_FLASH_SLOW}
+_STUB_ONLY = {Op.ERASE_FLASH, Op.ERASE_REGION, Op.READ_FLASH, Op.RUN_USER_CODE}
+_CHECKSUMMED = {Op.MEM_DATA, Op.FLASH_DATA, Op.DEFL_DATA}
 _SYNC = b"\x07\x07\x12\x20" + 32 * b"\x55"
 _GREETING = b"OHAI"
 _MAX_RAM = 0x100000
@@ -62,27 +58,27 @@ class Loader:
         self._wire = wire
         self._registers = Registers(chip, mac, flash, lambda: wire.restart("rtc-watchdog"))
         self._handlers: dict[int, Callable[[bytes], Answer]] = {
-            FLASH_BEGIN: lambda data: self._begin(data, compressed=False),
-            FLASH_DATA: self._flash_data,
-            FLASH_END: self._flash_end,
-            MEM_BEGIN: self._mem_begin,
-            MEM_END: self._mem_end,
-            MEM_DATA: self._mem_data,
-            WRITE_REG: self._write_reg,
-            READ_REG: lambda data: (self._registers.read(_words(data, 1)[0]), b""),
-            SPI_SET_PARAMS: self._accept,
-            SPI_ATTACH: self._accept,
-            READ_FLASH_SLOW: self._read_slow,
-            CHANGE_BAUDRATE: self._change_baud,
-            DEFL_BEGIN: lambda data: self._begin(data, compressed=True),
-            DEFL_DATA: self._defl_data,
-            DEFL_END: self._flash_end,
-            SPI_FLASH_MD5: self._md5,
-            GET_SECURITY_INFO: self._security_info,
-            ERASE_FLASH: lambda _: self._erase(0, self._flash.size),
-            ERASE_REGION: lambda data: self._erase(*_words(data, 2)),
-            READ_FLASH: self._read_flash,
-            RUN_USER_CODE: lambda _: self._leave("run"),
+            Op.FLASH_BEGIN: lambda data: self._begin(data, compressed=False),
+            Op.FLASH_DATA: self._flash_data,
+            Op.FLASH_END: self._flash_end,
+            Op.MEM_BEGIN: self._mem_begin,
+            Op.MEM_END: self._mem_end,
+            Op.MEM_DATA: self._mem_data,
+            Op.WRITE_REG: self._write_reg,
+            Op.READ_REG: lambda data: (self._registers.read(words(data, 1)[0]), b""),
+            Op.SPI_SET_PARAMS: self._accept,
+            Op.SPI_ATTACH: self._accept,
+            Op.READ_FLASH_SLOW: self._read_slow,
+            Op.CHANGE_BAUDRATE: self._change_baud,
+            Op.DEFL_BEGIN: lambda data: self._begin(data, compressed=True),
+            Op.DEFL_DATA: self._defl_data,
+            Op.DEFL_END: self._flash_end,
+            Op.SPI_FLASH_MD5: self._md5,
+            Op.GET_SECURITY_INFO: self._security_info,
+            Op.ERASE_FLASH: lambda _: self._erase(0, self._flash.size),
+            Op.ERASE_REGION: lambda data: self._erase(*words(data, 2)),
+            Op.READ_FLASH: self._read_flash,
+            Op.RUN_USER_CODE: lambda _: self._leave("run"),
         }
         self.reset()
 
@@ -116,7 +112,7 @@ class Loader:
             return
         _, op, size, checksum = struct.unpack_from("<BBHI", packet)
         data = packet[8:]
-        if op == SYNC:
+        if op == Op.SYNC:
             self._sync(data)
             return
         handler = self._handlers.get(op)
@@ -126,7 +122,7 @@ class Loader:
         try:
             if size != len(data):
                 raise LoaderError(INVALID, "the length does not match")
-            if op in _CHECKSUMMED and _checksum(data[16:]) != checksum:
+            if op in _CHECKSUMMED and xor_all(data[16:]) != checksum:
                 raise LoaderError(BAD_CHECKSUM, "the checksum does not match")
             value, answer = handler(data)
         except LoaderError as error:
@@ -146,7 +142,7 @@ class Loader:
         self._wire.send(slip.encode(struct.pack("<BBHI", 1, op, len(body), value) + body))
 
     def _unsupported(self, op: int) -> bool:
-        return op == GET_SECURITY_INFO and not self.chip.security_info
+        return op == Op.GET_SECURITY_INFO and not self.chip.security_info
 
     def _refuse(self, op: int) -> None:
         if self.stub:
@@ -158,16 +154,16 @@ class Loader:
 
     def _sync(self, data: bytes) -> None:
         if data != _SYNC:
-            self._refuse(SYNC)
+            self._refuse(Op.SYNC)
             return
         self.synced = True
         for _ in range(8):
-            self._answer(SYNC, 0 if self.stub else 0x20120707, b"", 0)
+            self._answer(Op.SYNC, 0 if self.stub else 0x20120707, b"", 0)
 
     # - memory and registers
 
     def _mem_begin(self, data: bytes) -> Answer:
-        size, _, _, offset = _words(data, 4)
+        size, _, _, offset = words(data, 4)
         if size > _MAX_RAM:
             raise LoaderError(FAILED, "larger than the memory")
         self._segment = offset
@@ -175,7 +171,7 @@ class Loader:
         return 0, b""
 
     def _mem_data(self, data: bytes) -> Answer:
-        size, _ = _words(data, 2)
+        size, _ = words(data, 2)
         segment = self._ram.get(self._segment)
         if segment is None or size != len(data) - 16 or len(segment) + size > _MAX_RAM:
             raise LoaderError(FAILED, "no such download into memory")
@@ -183,7 +179,7 @@ class Loader:
         return 0, b""
 
     def _mem_end(self, data: bytes) -> Answer:
-        _, entry = _words(data, 2)
+        _, entry = words(data, 2)
         if entry:
             self._after = lambda: self._execute(entry)
         return 0, b""
@@ -205,7 +201,7 @@ class Loader:
         return 0, b""
 
     def _change_baud(self, data: bytes) -> Answer:
-        baud = _words(data, 1)[0]
+        baud = words(data, 1)[0]
         if not baud:
             raise LoaderError(FAILED, "no baud rate")
 
@@ -224,24 +220,24 @@ class Loader:
 
     def _accept(self, data: bytes) -> Answer:
         """Pins and geometry: the flash is wired and sized as it is."""
-        _words(data, 1)
+        words(data, 1)
         return 0, b""
 
     def _begin(self, data: bytes, compressed: bool) -> Answer:
-        size, _, _, offset = _words(data, 4)
+        size, _, _, offset = words(data, 4)
         self._download.begin(size, offset, compressed)
         return 0, b""
 
     def _flash_data(self, data: bytes) -> Answer:
-        self._download.data(_block(data))
+        self._download.data(payload(data))
         return 0, b""
 
     def _defl_data(self, data: bytes) -> Answer:
-        self._download.deflated(_block(data))
+        self._download.deflated(payload(data))
         return 0, b""
 
     def _flash_end(self, data: bytes) -> Answer:
-        stay = _words(data, 1)[0]
+        stay = words(data, 1)[0]
         self._download.end()
         if not stay:
             self._after = lambda: self._wire.restart("software")
@@ -251,13 +247,13 @@ class Loader:
         return 0, b""
 
     def _read_slow(self, data: bytes) -> Answer:
-        offset, length = _words(data, 2)
+        offset, length = words(data, 2)
         if length > 64:
             raise LoaderError(FAILED, "more than 64 bytes")
         return 0, self._flash.read(offset, length).ljust(64, b"\0")
 
     def _read_flash(self, data: bytes) -> Answer:
-        offset, length, block, ahead = _words(data, 4)
+        offset, length, block, ahead = words(data, 4)
         reading = ReadOut(self._flash, offset, length, block, ahead)
 
         def start() -> None:
@@ -285,7 +281,7 @@ class Loader:
             self._reading = None
 
     def _md5(self, data: bytes) -> Answer:
-        offset, length, _, _ = _words(data, 4)
+        offset, length, _, _ = words(data, 4)
         digest = md5(self._flash, offset, length)
         return 0, digest if self.stub else digest.hex().encode()
 
@@ -298,29 +294,3 @@ class Loader:
     def _leave(self, cause: str) -> Answer:
         self._after = lambda: self._wire.restart(cause)
         return 0, b""
-
-
-def _words(data: bytes, count: int) -> tuple[int, ...]:
-    """The first `count` words; a command may be longer than what is used of it."""
-    if len(data) < 4 * count:
-        raise LoaderError(INVALID, "the command is too short")
-    return struct.unpack_from(f"<{count}I", data)
-
-
-def _block(data: bytes) -> bytes:
-    size = _words(data, 4)[0]
-    if size != len(data) - 16:
-        raise LoaderError(INVALID, "the block's length does not match")
-    return data[16:]
-
-
-def _checksum(data: bytes) -> int:
-    """All bytes XORed, starting from 0xEF. Folded in halves: a loop over 16 KB takes a millisecond."""
-    value = int.from_bytes(data, "little")
-    bits = 8
-    while bits < 8 * len(data):
-        bits *= 2
-    while bits > 8:
-        bits //= 2
-        value = value >> bits ^ value & (1 << bits) - 1
-    return value ^ 0xEF

@@ -9,17 +9,7 @@ import hashlib
 import zlib
 
 from kobler.sim.flash import SECTOR, Flash
-
-
-class LoaderError(Exception):
-    """A command failed; `code` is the second status byte."""
-
-    def __init__(self, code: int, text: str) -> None:
-        super().__init__(text)
-        self.code = code
-
-
-INVALID, FAILED, BAD_CHECKSUM, WRITE_ERROR, DEFLATE_ERROR = 0x05, 0x06, 0x07, 0x08, 0x0B
+from kobler.sim.rom_protocol import DEFLATE_ERROR, FAILED, LoaderError
 
 
 class Download:

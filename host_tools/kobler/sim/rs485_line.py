@@ -269,8 +269,7 @@ class Line:
         return [
             d
             for d in self.drives
-            if d.node is not run.node
-            and any(max(d.on, o.on, run.start) < min(d.off, o.off, run.end) for o in own)
+            if d.node is not run.node and any(max(d.on, o.on, run.start) < min(d.off, o.off, run.end) for o in own)
         ]
 
     def forget(self, before: int) -> None:

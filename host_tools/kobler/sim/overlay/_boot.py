@@ -1,9 +1,9 @@
-"""First file of the guest: takes the link, then starts the chip's firmware. Nothing else belongs into `__main__`."""
+"""First file of the guest: takes the link, then starts the chip's firmware."""
 
 import _chip
 
 _chip.attach(int(_chip.getenv("KOBLER_LINK")))
 
-import _start
+import _start  # noqa: E402
 
 _start.run()

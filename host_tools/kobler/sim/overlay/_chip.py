@@ -1,7 +1,7 @@
 """The virtual chip, seen from inside: its clock, its soft interrupts and the link to the board.
 
-Runs on MicroPython (unix port) and on CPython. Handlers given to `on` are hardware: short, and they never call the
-program's code; what the program is to notice goes through `at`, which is the chip's scheduler of soft interrupts.
+Runs on MicroPython (unix port) and on CPython. Handlers given to `on` are hardware: short, and they never call
+the program's code; what the program is to notice goes through `at`, the chip's scheduler of soft interrupts.
 """
 
 try:
@@ -161,7 +161,7 @@ def cancel(handle):
 
 
 def _run():
-    """Run the soft interrupts that are due, one after the other and never inside one another, as the chip does."""
+    """Run the soft interrupts that are due, one after the other, never inside one another, as the chip does."""
     global _busy
     if _busy or masked or not _due or _due[0][0] > now():
         return False
@@ -197,7 +197,7 @@ def poll():
 def wait(until):
     """Sleep until the clock shows `until`, or until a soft interrupt has run: then true.
 
-    A soft interrupt runs within some 20 us of its time: the last quarter of a millisecond is spun, the rest slept.
+    A soft interrupt runs within some 20 us of its time: the last quarter millisecond is spun, the rest slept.
     """
     global held, waits
     waits += 1
@@ -226,7 +226,9 @@ def wait(until):
 
 def sleep_us(us):
     """Sleep right to some 20 us while soft interrupts run, as time.sleep_us does on the chip."""
+    global held
     until = now() + us
+    before = held
     while True:
         gap = until - now()
         if gap <= 250:
@@ -234,6 +236,8 @@ def sleep_us(us):
         wait(until - 200)
     while now() < until:
         pass
+    late = now() - until
+    held = before + late if late > 200 else before
 
 
 def reset(cause, ms=0):

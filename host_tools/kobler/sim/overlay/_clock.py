@@ -1,4 +1,4 @@
-"""Calendar and real-time clock of the chip: its epoch is 2000-01-01; the clock lives on through every reset but a power-on."""
+"""Calendar and clock of the chip, epoch 2000-01-01. The clock goes on through every reset but a power-on."""
 
 import struct
 

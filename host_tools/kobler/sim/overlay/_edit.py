@@ -83,7 +83,9 @@ def _complete(text, scope, out, prompt):
     return ""
 
 
-_CODES = {b"[A": 16, b"[B": 14, b"[C": 6, b"[D": 2, b"[H": 1, b"[F": 5, b"[1~": 1, b"[4~": 5, b"[3~": 127 + 128, b"OH": 1, b"OF": 5}
+_DELETE = 255
+_CODES = {b"[A": 16, b"[B": 14, b"[C": 6, b"[D": 2, b"[H": 1, b"[F": 5, b"[1~": 1, b"[4~": 5, b"OH": 1, b"OF": 5}
+_CODES[b"[3~"] = _DELETE
 
 
 def _escape(getc):
@@ -97,7 +99,7 @@ def _escape(getc):
 
 
 def line(prompt, getc, out, scope, start=""):
-    """Read a line; a control code (1..5: Ctrl-A..Ctrl-E) as int when it was pressed on the empty line or is Ctrl-C."""
+    """Read a line. An int, 1..5 for Ctrl-A..Ctrl-E, for Ctrl-C and for the others when pressed on the empty line."""
     out(prompt + start.encode())
     text = bytearray(start.encode())
     at = len(text)
@@ -135,7 +137,7 @@ def line(prompt, getc, out, scope, start=""):
                 text[at - n : at] = b""
                 at -= n
                 redraw()
-        elif c == 255 or c == 4:
+        elif c == _DELETE or c == 4:
             text[at : at + 1] = b""
             redraw()
         elif c in (1, 5):

@@ -1,4 +1,4 @@
-"""The flash as the chip's programs reach it: read from the image file, changed by the board, which keeps NOR's rules."""
+"""The flash: read from the image file, changed by the board, which keeps NOR's rules."""
 
 import errno
 import struct
@@ -20,7 +20,7 @@ def _table(text):
     return rows
 
 
-partitions = _table(_chip.getenv("KOBLER_PARTITIONS"))  # (type, subtype, offset, size, label), as in the flash
+partitions = _table(_chip.getenv("KOBLER_PARTITIONS"))  # (type, subtype, offset, size, label)
 
 
 def read(offset, buf):

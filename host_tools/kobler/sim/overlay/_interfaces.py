@@ -1,4 +1,4 @@
-"""What all network interfaces of the virtual board share: addresses, name servers, the bookkeeping of settings."""
+"""What all network interfaces of the virtual board share: addresses, name servers, settings."""
 
 import _chip
 
@@ -58,7 +58,9 @@ class Interface:
             if name == "dhcp4":
                 self._static = None if value else old
             elif name == "addr4":
-                self._static = (value[0], value[1], old[2]) if isinstance(value, tuple) else (value.split("/")[0], _mask(value), old[2])
+                if isinstance(value, str):
+                    value = (value.split("/")[0], _mask(value))
+                self._static = (value[0], value[1], old[2])
             elif name == "gw4":
                 self._static = (old[0], old[1], value)
             elif name != "autoconf6":

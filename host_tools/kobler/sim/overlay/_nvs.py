@@ -1,9 +1,9 @@
-"""Storage behind esp32.NVS, on the `nvs` partition: a log in one of two banks, copied to the other when it is full.
+"""Storage behind esp32.NVS, on the `nvs` partition: a log in one of two banks, copied to the other when full.
 
 Bank:   header "KNVS", generation u32, crc32 of both; then records up to blank flash.
-Record: kind u8, name length u8, value length u16, crc32 of the rest and of these four bytes; name, value; padded to 4.
-A bank counts once its header is there, which is programmed last; the higher generation wins. A record that power cut
-short has a wrong CRC and ends the log; the next change then copies the good records to the other bank.
+Record: kind u8, name length u8, value length u16, crc32 of these and of what follows; name, value; padded to 4.
+A bank counts once its header is there, which is programmed last; the higher generation wins. A record that a
+power cut left unfinished has a wrong CRC and ends the log; the next change copies the good ones to the other bank.
 """
 
 import binascii
@@ -29,7 +29,7 @@ def _pack(kind, name, value):
 
 
 class Store:
-    """Values by (kind, name); `set` changes them in memory, `commit` makes the changes durable, one by one."""
+    """Values by (kind, name). `set` changes them in memory, `commit` makes the changes durable one by one."""
 
     def __init__(self, label="nvs"):
         _, _, offset, size, _ = _flash.find(label)

@@ -1,6 +1,6 @@
 """Which app slot boots: the `otadata` partition in ESP-IDF's format, two sectors that are written in turn.
 
-Entry: sequence u32, label 20 bytes, state u32, crc32 of the sequence. Slot = (highest valid sequence - 1) % slots.
+Entry: sequence u32, label 20 bytes, state u32, crc32 of the sequence. Slot = (highest sequence - 1) % slots.
 """
 
 import binascii

@@ -4,8 +4,11 @@ import struct
 
 import _chip
 
-# The pins a program can have; those of the flash chip are left out of neither, as on the chip.
-_PINS = {"esp32": (set(range(40)) - {24, 28, 29, 30, 31}, 34), "esp32s3": (set(range(49)) - {22, 23, 24, 25}, 99)}
+# The pins there are, and the first that can only be input.
+_PINS = {
+    "esp32": (set(range(40)) - {24, 28, 29, 30, 31}, 34),
+    "esp32s3": (set(range(49)) - {22, 23, 24, 25}, 49),
+}
 _valid, _first_input_only = _PINS[_chip.getenv("KOBLER_CHIP") or "esp32"]
 
 _pins = {}

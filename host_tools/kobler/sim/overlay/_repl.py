@@ -56,7 +56,7 @@ def _print_exception(e):
 
 
 def run(source, name, kind, scope, end=None, next_runs=False):
-    """Compile and run: 1 done, 0 it raised, -1 it asked for a soft reset; `end` goes out behind output and error.
+    """Compile and run: 1 done, 0 it raised, -1 it asked for a soft reset. `end` ends the output and the error.
 
     next_runs: another program follows, and a Ctrl-C typed now is meant for it.
     """

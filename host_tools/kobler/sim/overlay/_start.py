@@ -1,9 +1,8 @@
-"""What the chip's firmware does after a reset: mount the flash, run boot.py and main.py, then serve the REPL for ever."""
+"""What the chip's firmware does after a reset: mount the flash, run boot.py and main.py, serve the REPL."""
 
 import builtins
 import gc
 import sys
-import vfs
 
 import _chip
 import _flash
@@ -13,10 +12,10 @@ import _tty
 import chipos
 import chipsys
 import chiptime
-import esp32
-import machine
-import neopixel
-import network
+import vfs
+
+for _name in ("esp32", "machine", "neopixel", "network"):
+    __import__(_name)  # while the overlay can still be found
 
 _raw = _chip.getenv("KOBLER_RAW") == "1"
 _BOOT_PY = """# This file is executed on every boot (including wake-boot from deepsleep)

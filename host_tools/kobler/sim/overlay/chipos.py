@@ -1,12 +1,15 @@
 """Stands in for `os`: the chip's names only, so the host's environment and file system stay out of reach."""
 
-from uos import *
-from uos import VfsFat, VfsLfs2, chdir, getcwd, ilistdir, listdir, mkdir, mount, remove, rename, rmdir, sep, stat
-from uos import statvfs, umount, unlink, urandom
-from collections import namedtuple
-import _identity
+from collections import namedtuple as _namedtuple
 
-_uname = namedtuple("uname_result", ("sysname", "nodename", "release", "version", "machine"))
+import _identity
+import uos as _os
+
+_NAMES = "VfsFat VfsLfs2 chdir getcwd ilistdir listdir mkdir mount remove rename rmdir sep stat statvfs umount"
+for _name in (_NAMES + " unlink urandom").split():
+    globals()[_name] = getattr(_os, _name)
+
+_uname = _namedtuple("uname_result", ("sysname", "nodename", "release", "version", "machine"))
 
 
 def uname():
@@ -18,7 +21,7 @@ def sync():
 
 
 def dupterm(stream, index=0):
-    """Streams besides the USB port are not served; asking for none changes nothing."""
+    """Streams besides the serial line are not served; asking for none changes nothing."""
     if index != 0:
         raise ValueError("invalid dupterm index")
     if stream is not None:
@@ -28,7 +31,3 @@ def dupterm(stream, index=0):
 
 def dupterm_notify(stream):
     return None
-
-
-for _name in ("getenv", "putenv", "unsetenv", "system", "VfsPosix", "VfsLfs1", "errno", "_name", "namedtuple"):
-    globals().pop(_name, None)

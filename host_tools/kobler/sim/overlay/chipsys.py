@@ -1,12 +1,12 @@
-"""Stands in for `sys`, `micropython` and `vfs`: the real modules, but for what says or shows where the program runs."""
+"""Stands in for `sys`, `micropython` and `vfs`: the real modules, but for what shows where the program runs."""
 
-import micropython
 import sys
-import vfs
 from collections import namedtuple
 
 import _identity
 import _tty
+import micropython
+import vfs
 
 _FIELDS = ("name", "version", "_machine", "_mpy", "_build")
 
@@ -30,6 +30,9 @@ class _Sys:
 
 class _Micropython:
     kbd_intr = staticmethod(_tty.kbd_intr)
+
+    def alloc_emergency_exception_buf(self, size):
+        """For hard interrupts, which this board has not."""
 
     def __getattr__(self, name):
         return getattr(micropython, name)

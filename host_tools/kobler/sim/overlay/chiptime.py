@@ -1,4 +1,4 @@
-"""Stands in for `time`: epoch 2000, ticks that wrap as on the chip, sleeps during which soft interrupts run."""
+"""Stands in for `time`: epoch 2000, ticks that wrap as on the chip, soft interrupts run during sleeps."""
 
 import _chip
 import _clock

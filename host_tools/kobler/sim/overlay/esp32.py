@@ -1,4 +1,4 @@
-"""Stands in for `esp32`: partitions of the flash image and non-volatile storage, errors as ESP-IDF names them."""
+"""Stands in for `esp32`: partitions of the flash image, non-volatile storage, errors as ESP-IDF names them."""
 
 import errno
 

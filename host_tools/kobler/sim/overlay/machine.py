@@ -1,14 +1,13 @@
 """Stands in for `machine` on the virtual board: names, signatures and errors of the ESP32's module."""
 
 import struct
-import sys
 
 import _chip
-from _absent import ADC, I2C, PWM, SPI, SoftI2C, SoftSPI
-from _clock import RTC
-from _pins import Pin, Signal
-from _timer import Timer
-from _uart import UART
+from _absent import ADC, I2C, PWM, SPI, SoftI2C, SoftSPI  # noqa: F401
+from _clock import RTC  # noqa: F401
+from _pins import Pin, Signal  # noqa: F401
+from _timer import Timer  # noqa: F401
+from _uart import UART  # noqa: F401
 
 PWRON_RESET = 1
 HARD_RESET = 2

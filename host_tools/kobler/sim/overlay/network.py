@@ -1,4 +1,4 @@
-"""Stands in for `network`: interfaces that come up as the chip's do; the sockets behind them are the machine's own."""
+"""Stands in for `network`: interfaces that come up as the chip's do, over the machine's own sockets."""
 
 import _chip
 from _interfaces import Interface, dns_servers
@@ -119,7 +119,7 @@ class WLAN(Interface):
         self._status = STAT_IDLE
         self._pending = None
         self._values.update(ssid="", essid="", channel=1, hidden=False, security=0, authmode=0, reconnects=-1)
-        self._values.update(key="", password="", txpower=20, protocol=7, pm=WLAN.PM_PERFORMANCE, hostname=_hostname)
+        self._values.update(key="", password="", txpower=20, protocol=7, pm=WLAN.PM_PERFORMANCE)
 
     def active(self, value=None):
         if value is not None:
@@ -133,7 +133,7 @@ class WLAN(Interface):
         if not self._active:
             raise OSError("Wifi Not Started")
         if ssid is not None:
-            self._values["ssid"] = self._values["essid"] = ssid if isinstance(ssid, str) else str(ssid, "utf8")
+            self._config((), {"ssid": ssid if isinstance(ssid, str) else str(ssid, "utf8")}, (), ("ssid",))
         self._cancel()
         self._status = STAT_CONNECTING
         wait = _ASSOCIATE_US + (0 if self._static else _DHCP_US)

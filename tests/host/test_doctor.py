@@ -1,0 +1,193 @@
+"""`kobler doctor`: each step of the way to the broker is named when it fails, with what to do."""
+
+from __future__ import annotations
+
+import json
+import socket
+import ssl
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from kobler.cloud.background import Background
+from kobler.cloud.broker import Broker
+from kobler.cloud.ntp import NtpServer
+from kobler.doctor.cli import doctor
+from kobler.pki import Authority
+from typer import Typer
+from typer.testing import CliRunner
+
+command = Typer(pretty_exceptions_enable=False)
+command.command()(doctor)
+
+
+@pytest.fixture(scope="module")
+def state(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    found = tmp_path_factory.mktemp("doctor")
+    Authority.open_or_create(found / "pki")
+    return found
+
+
+@pytest.fixture(scope="module")
+def running(state: Path) -> Iterator[tuple[Broker, NtpServer]]:
+    broker, clock = Broker(Authority.open(state / "pki")), NtpServer()
+    with Background(broker, clock):
+        yield broker, clock
+
+
+def run(state: Path, *options: str) -> tuple[int, list[dict[str, object]], str]:
+    """Exit code, the JSON lines, and the text of the error that ended the command."""
+    result = CliRunner().invoke(command, ["--state", str(state), "--json", *options])
+    lines = [json.loads(line) for line in result.stdout.splitlines()]
+    error = result.exception
+    return result.exit_code, lines, "" if error is None or isinstance(error, SystemExit) else str(error)
+
+
+def outcome(lines: list[dict[str, object]]) -> dict[str, object]:
+    return {str(line["check"]): line["ok"] for line in lines if line["event"] == "check"}
+
+
+def test_all_is_well(state: Path, running: tuple[Broker, NtpServer]) -> None:
+    broker, clock = running
+    code, lines, _ = run(state, "--url", broker.url, "--ntp", clock.address)
+    assert outcome(lines) == {name: True for name in ("dns", "tcp", "tls", "websocket", "mqtt", "time")}
+    assert code == 0
+    assert all(isinstance(line["seconds"], float) for line in lines)
+
+
+def test_people_get_a_line_a_check(state: Path, running: tuple[Broker, NtpServer]) -> None:
+    result = CliRunner().invoke(command, ["--state", str(state), "--url", running[0].url])
+    assert [line.split()[:2] for line in result.stdout.splitlines()] == [
+        [name, "ok"] for name in ("dns", "tcp", "tls", "websocket", "mqtt")
+    ]
+
+
+@contextmanager
+def impostor(context: ssl.SSLContext | None, answer: bytes) -> Iterator[int]:
+    """A server that takes connections one by one and says `answer` to whatever comes; its port."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            while True:
+                try:
+                    raw, _ = listener.accept()
+                    raw.settimeout(3)
+                    with context.wrap_socket(raw, server_side=True) if context else raw as link:
+                        link.recv(4096)
+                        link.sendall(answer)
+                        link.recv(4096)
+                except ssl.SSLError:
+                    continue
+                except OSError:
+                    if listener.fileno() < 0:
+                        return
+
+        threading.Thread(target=serve, daemon=True).start()
+        yield listener.getsockname()[1]
+        listener.shutdown(socket.SHUT_RDWR)
+
+
+def server_context(authority: Authority, *names: str) -> ssl.SSLContext:
+    issued = authority.server(list(names)) if names else authority.server()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(issued.cert_pem, issued.key_pem)
+    return context
+
+
+def failed(lines: list[dict[str, object]], check: str) -> dict[str, object]:
+    """The line of the check that failed, after making sure that it is the first and only one that was tried in vain."""
+    names = [str(line["check"]) for line in lines]
+    at = names.index(check)
+    assert all(line["ok"] is True for line in lines[:at]), lines
+    assert all(line["ok"] is None for line in lines[at + 1 :]), lines
+    assert lines[at]["ok"] is False and lines[at]["remedy"]
+    return lines[at]
+
+
+def test_a_name_without_an_address(state: Path) -> None:
+    code, lines, _ = run(state, "--url", "wss://broker.invalid/mqtt")
+    assert code == 1 and "broker.invalid" in str(failed(lines, "dns")["detail"])
+
+
+def test_a_port_where_nobody_listens(state: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    code, lines, _ = run(state, "--url", f"wss://localhost:{port}/mqtt")
+    assert code == 1 and f"TCP port {port}" in str(failed(lines, "tcp")["detail"])
+
+
+def test_a_port_that_speaks_no_tls(state: Path) -> None:
+    with impostor(None, b"HTTP/1.1 400 Bad Request\r\n\r\n") as port:
+        code, lines, _ = run(state, "--url", f"wss://localhost:{port}/mqtt")
+    assert code == 1 and "no TLS" in str(failed(lines, "tls")["detail"])
+
+
+def test_a_certificate_of_somebody_else(state: Path, tmp_path: Path) -> None:
+    foreign = Authority.open_or_create(tmp_path / "pki")
+    with impostor(server_context(foreign), b"") as port:
+        code, lines, _ = run(state, "--url", f"wss://localhost:{port}/mqtt")
+    assert code == 1 and "not from a trusted authority" in str(failed(lines, "tls")["detail"])
+
+
+def test_a_certificate_for_another_name(state: Path) -> None:
+    context = server_context(Authority.open(state / "pki"), "elsewhere.example")
+    with impostor(context, b"") as port:
+        code, lines, _ = run(state, "--url", f"wss://localhost:{port}/mqtt")
+    assert code == 1 and "not for localhost" in str(failed(lines, "tls")["detail"])
+
+
+def test_a_web_server_that_knows_no_websocket(state: Path) -> None:
+    context = server_context(Authority.open(state / "pki"))
+    with impostor(context, b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n") as port:
+        code, lines, _ = run(state, "--url", f"wss://localhost:{port}/mqtt")
+    assert code == 1 and "HTTP 200" in str(failed(lines, "websocket")["detail"])
+
+
+def test_a_broker_that_does_not_know_our_authority(
+    state: Path, running: tuple[Broker, NtpServer], tmp_path: Path
+) -> None:
+    other = Authority.open_or_create(tmp_path / "pki").issue_client("doctor")
+    options = ["--cert", str(other.cert_pem), "--key", str(other.key_pem)]
+    code, lines, _ = run(state, "--url", running[0].url, *options)
+    assert code == 1
+    broken = next(line for line in lines if line["ok"] is False)
+    assert broken["check"] in ("tls", "websocket") and "certificate" in str(broken["remedy"])
+
+
+def test_a_time_server_that_is_not_there(state: Path, running: tuple[Broker, NtpServer]) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as closed:
+        closed.bind(("127.0.0.1", 0))
+        port = closed.getsockname()[1]
+    code, lines, _ = run(state, "--url", running[0].url, "--ntp", f"127.0.0.1:{port}")
+    assert code == 1 and outcome(lines)["time"] is False and outcome(lines)["mqtt"] is True
+
+
+def test_the_firewall_rules_of_a_configuration(state: Path, running: tuple[Broker, NtpServer], tmp_path: Path) -> None:
+    broker, clock = running
+    site = tmp_path / "site.toml"
+    site.write_text(
+        f'[device]\nname = "x"\n[network]\nkind = "ethernet"\naddress = "dhcp"\nntp = ["{clock.address}"]\n'
+        f'[cloud]\nenabled = true\nurl = "{broker.url}"\n'
+    )
+    code, lines, _ = run(state, "--config", str(site))
+    rules = [line for line in lines if line["event"] == "rule"]
+    assert code == 0
+    assert any(rule["domain"] == "localhost" and rule["port"] == broker.port for rule in rules)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--url", "http://localhost/"], "no broker's URL"),
+        (["--url", "wss://localhost:99999/mqtt"], "no URL"),
+        (["--url", "wss://localhost/mqtt", "--cert", "x.pem"], "go together"),
+        (["--config", "a.toml", "--url", "wss://localhost/mqtt"], "give one of them"),
+        (["--url", "wss://localhost/mqtt", "--ca", "/nonexistent.pem"], "/nonexistent.pem"),
+        ([], "nothing runs on"),
+    ],
+)
+def test_wrong_usage_is_one_line(state: Path, options: list[str], said: str) -> None:
+    code, _, error = run(state, *options)
+    assert code != 0 and said in error and "\n" not in error

@@ -1,0 +1,74 @@
+"""The runtime `cpython`: the firmware's sources over the same overlay, on the same flash."""
+
+import asyncio
+import textwrap
+
+from guest_rig import BANNER, SIZE, TABLE, Rig, rig, vfs_files
+from kobler.sim.flash import Flash
+from kobler.sim.guest import GuestOptions
+
+
+def test_the_cpython_runtime_runs_sources_over_the_same_overlay_and_flash(tmp_path):
+    firmware = tmp_path / "firmware"
+    firmware.mkdir()
+    (firmware / "boot.py").write_text("print('boot')\n")
+    (firmware / "main.py").write_text(
+        textwrap.dedent(
+            """
+            import asyncio, time
+            import esp32, guestfs, machine, network
+            from micropython import const
+
+            async def main():
+                flag = asyncio.ThreadSafeFlag()
+                timer = machine.Timer(0)
+                timer.init(mode=machine.Timer.ONE_SHOT, period=13, callback=lambda t: flag.set())
+                t = time.ticks_ms()
+                await flag.wait()
+                print('woke', 12 < time.ticks_diff(time.ticks_ms(), t) < 16)
+                t = time.ticks_ms()
+                await asyncio.sleep_ms(11)
+                print('ticks', 10 < time.ticks_diff(time.ticks_ms(), t) < 24)
+                lan = network.LAN(phy_addr=0, phy_type=network.PHY_LAN8720, mdc=machine.Pin(23), mdio=machine.Pin(18))
+                lan.active(True)
+                while not lan.isconnected():
+                    await asyncio.sleep(0.01)
+                print(lan.ifconfig()[0], machine.reset_cause(), machine.unique_id().hex())
+
+            asyncio.run(main())
+            print(guestfs.read('/seen'), guestfs.read('/absent'))
+            guestfs.write('/deep/er/new', bytes(5000))
+            guestfs.remove('/seen')
+            nvs = esp32.NVS('unit')
+            nvs.set_i32('boots', -7)
+            nvs.commit()
+            1 / 0
+            """
+        )
+    )
+
+    async def main():
+        options = GuestOptions(runtime="cpython", firmware=firmware, mac=bytes.fromhex("a0b1c2d3e4f5"))
+        async with rig(tmp_path, {"seen": "before"}, options) as board:
+            said = (await board.until(b"restarts the program")).decode()
+            lines = said.split("\r\n")
+            assert lines[:5] == ["boot", "woke True", "ticks True", "127.0.0.1 1 a0b1c2d3e4f5", "b'before' None"]
+            assert "ZeroDivisionError" in said
+            board.guest.write(b"\x04")
+            await board.until(b"MPY: soft reboot\r\nboot\r\n")
+            await board.until(b"restarts the program")
+            await board.guest.stop()
+            assert "seen" not in vfs_files(board.flash)
+
+        # What CPython wrote, MicroPython finds.
+        board = Rig(Flash(tmp_path / "flash.bin", SIZE), GuestOptions(), TABLE)
+        await board.guest.start()
+        try:
+            await board.until(BANNER)
+            assert await board.line("import os, esp32; os.stat('/deep/er/new')[6]") == "5000"
+            assert await board.line("esp32.NVS('unit').get_i32('boots')") == "-7"
+        finally:
+            await board.guest.stop()
+            board.flash.close()
+
+    asyncio.run(main())

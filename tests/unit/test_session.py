@@ -1,0 +1,244 @@
+"""What the session sends and when, how it takes what comes down, and how long it waits: everything but the sockets."""
+
+import json
+
+from check import raises
+from coupler.store.queue import Queue
+from coupler.uplink import mqtt
+from coupler.uplink.mqtt import Mqtt
+from coupler.uplink.outbox import Outbox
+from coupler.uplink.plain import Plain
+from coupler.uplink.session import Session
+
+CLOUD = {"host": "h", "port": 443, "scheme": "wss", "path": "/mqtt", "dialect": "plain", "ack": "broker"}
+COUNT = ("packs", "samples", "acked", "repeated")
+
+
+class Hal:
+    def __init__(self):
+        self.random = b"\xff\xff"
+        self.unix = 1700000000000
+        self.ticks = 5000
+
+    def ticks_ms(self):
+        return self.ticks
+
+    def ticks_diff(self, a, b):
+        return a - b
+
+    def now_ms(self):
+        return self.unix
+
+    def urandom(self, n):
+        return self.random[:n]
+
+    def get_number(self, _):
+        return None
+
+    def put_number(self, _, __):
+        pass
+
+
+class Bench:
+    """Queue, outbox and MQTT as the session joins them; `wire` is what a pump would have written."""
+
+    def __init__(self, ack="broker"):
+        self.hal = Hal()
+        self.queue = Queue(600, self.hal)
+        self.mqtt = Mqtt("id", window=8)
+        self.count = {name: 0 for name in COUNT}
+        self.outbox = Outbox(self.hal, Plain("id"), self.mqtt, self.queue, ack, self.count)
+        self.connect()
+
+    def connect(self, present=0):
+        self.mqtt.connect()
+        for _, session_present, _ in self.mqtt.receive(bytes((0x20, 2, present, 0))):
+            self.outbox.connected(session_present)
+
+    def put(self, n, value=1, unix=1700000000000):
+        for _ in range(n):
+            self.queue.put("a", value, None, unix, 4000, None)
+
+    def write(self):
+        """All packets that may go now, as (DUP, packet id, sequence numbers)."""
+        out = []
+        while True:
+            packet = self.outbox.next()
+            if packet is None:
+                return out
+            packet = bytes(packet)
+            at = packet.find(b"kobler/id/telemetry") + 19
+            records = json.loads(packet[at + 2 :])
+            out.append((packet[0] >> 3 & 1, packet[at] << 8 | packet[at + 1], [r["seq"] for r in records]))
+
+    def puback(self, ident):
+        for kind, token, _ in self.mqtt.receive(bytes((0x40, 2, ident >> 8, ident & 255))):
+            assert kind == mqtt.ACKED
+            self.outbox.acked(token)
+
+
+def test_an_idle_line_takes_what_is_there_at_once_and_a_busy_one_lets_it_gather():
+    b = Bench()
+    b.put(2)
+    assert b.write() == [(0, 1, [1, 2])]
+    b.put(5)
+    assert b.write() == []
+    b.puback(1)
+    assert b.write() == [(0, 2, [3, 4, 5, 6, 7])]
+
+
+def test_a_backlog_goes_in_full_packs_within_a_window():
+    b = Bench()
+    b.put(200)
+    packs = b.write()
+    assert [len(p[2]) for p in packs] == [24, 24, 24, 24] and b.count["packs"] == 4
+    b.puback(1)
+    assert [p[2][0] for p in b.write()] == [97] and len(b.queue) == 176
+
+
+def test_the_cursor_moves_only_to_what_is_acknowledged_without_a_gap():
+    b = Bench()
+    b.put(72)
+    b.write()
+    b.puback(2)
+    assert b.queue.acked == 0
+    b.puback(3)
+    assert b.queue.acked == 0
+    b.puback(1)
+    assert b.queue.acked == 72 and b.count["acked"] == 72
+    b.puback(1)  # a second time: nothing
+    assert b.queue.acked == 72
+
+
+def test_a_pack_stays_small_whatever_is_in_it():
+    b = Bench()
+    b.put(60, "x" * 400)
+    assert [len(p[2]) for p in b.write()] == [3, 3, 3, 3]
+    b = Bench()
+    b.put(1, "x" * 5000)
+    assert [p[2] for p in b.write()] == [[1]], "a sample that is too large alone still goes"
+
+
+def test_after_a_reconnect_the_unacknowledged_goes_first():
+    b = Bench()
+    b.put(48)
+    first = b.write()
+    b.put(24)
+    b.connect(1)
+    again = b.write()
+    assert [p[0] for p in again] == [1, 1, 0] and [p[1:] for p in again[:2]] == [p[1:] for p in first]
+    assert b.count["repeated"] == 2
+    for ident in (1, 2, 3):
+        b.puback(ident)
+    assert b.queue.acked == 72
+
+
+def test_samples_that_the_full_queue_dropped_are_not_sent_and_not_waited_for():
+    b = Bench()
+    b.put(24)
+    b.write()
+    b.put(600)  # the queue holds 600: what is on the way was dropped
+    b.puback(1)
+    assert b.write()[0][2][0] == 25 and b.queue.dropped == 24
+
+
+def test_with_the_stores_acknowledgement_a_reconnect_starts_at_the_stores_cursor():
+    b = Bench("store")
+    b.put(48)
+    b.write()
+    b.puback(1)
+    b.puback(2)
+    assert b.queue.acked == 0
+    b.outbox.stored(30)
+    assert b.queue.acked == 30
+    b.connect(1)
+    assert [p[2] for p in b.write()] == [list(range(31, 49))]
+    b.outbox.stored(10)  # late
+    b.outbox.stored(999)
+    assert b.queue.acked == 48
+
+
+def test_a_store_that_never_acknowledges_is_not_flooded():
+    b = Bench("store")
+    b.put(600)
+    sent = 0
+    for _ in range(100):
+        packs = b.write()
+        for _, ident, seqs in packs:
+            sent = seqs[-1]
+            b.puback(ident)
+    assert 200 < sent < 300
+    b.outbox.stored(sent)
+    assert b.write()[0][2][0] == sent + 1
+
+
+def test_a_sample_taken_before_the_time_was_known_gets_its_time_when_it_is_sent():
+    b = Bench()
+    b.put(1, unix=None)
+    packet = bytes(b.outbox.next())
+    assert b'"bt":1699999999,' in packet  # one second of ticks ago
+
+
+def session(**cloud):
+    merged = dict(CLOUD)
+    merged.update(cloud)
+    hal = Hal()
+    return Session(hal, merged, {"id": "id"}, Queue(10, hal), {"boot": 1, "firmware": "x"})
+
+
+def test_the_back_off_doubles_to_its_cap_and_is_spread_over_the_whole_range():
+    s = session()
+    limits = []
+    for failed in range(8):
+        s._failed = failed
+        s._hal.random = b"\xff\xff"
+        limits.append(s.backoff_ms())
+        s._hal.random = b"\0\0"
+        assert s.backoff_ms() == 0
+        s._hal.random = b"\x80\0"
+        assert s.backoff_ms() == min(60000, 2000 << failed) // 2
+    for got, want in zip(limits, (2000, 4000, 8000, 16000, 32000, 60000, 60000, 60000)):
+        assert want - 2 <= got < want
+    s._failed = 100000
+    assert s.backoff_ms() <= 60000
+
+
+def test_an_unknown_dialect_is_refused():
+    assert "azure" in str(raises(ValueError, lambda: session(dialect="azure")))
+
+
+def answered(s, topic, payload):
+    posted = []
+    s.post = lambda topic, payload, retain=False: posted.append((topic, json.loads(payload))) or True
+    s.inbox.message(topic, payload)
+    return posted
+
+
+def test_methods_are_answered_and_one_that_fails_harms_nobody():
+    s = session()
+    assert answered(s, "kobler/id/method/read/7", b"{}") == [("kobler/id/result/404/7", {"error": "no method read"})]
+    s.inbox.call = lambda name, arguments: (200, [name, arguments])
+    assert answered(s, "kobler/id/method/read/7", b'{"a": 1}') == [("kobler/id/result/200/7", ["read", {"a": 1}])]
+    s.inbox.call = lambda name, arguments: 1 // 0
+    topic, answer = answered(s, "kobler/id/method/read/7", b"")[0]
+    assert topic == "kobler/id/result/500/7" and "ZeroDivisionError" in answer["error"]
+    assert answered(s, "kobler/id/method/read/8", b"{")[0][0] == "kobler/id/result/400/8"
+    assert s.count["refused"] == 1
+
+
+def test_desired_properties_reach_who_wants_them_and_nonsense_does_not():
+    s = session()
+    got = []
+    assert answered(s, "kobler/id/desired", b'{"a": 1}') == []
+    s.inbox.desired = got.append
+    answered(s, "kobler/id/desired", b'{"a": 1}')
+    answered(s, "kobler/id/desired", b"[1]")
+    answered(s, "kobler/other/desired", b'{"a": 2}')
+    assert got == [{"a": 1}] and s.count["refused"] == 2
+
+
+def test_nothing_is_posted_without_a_connection():
+    s = session()
+    assert s.post("t", b"") is False
+    s.report()
+    assert s.status["state"] == "idle" and s.status["error"] is None
