@@ -17,13 +17,17 @@ from kobler.sim.rs485_format import Format
 OVERLAY = Path(kobler.sim.__file__).parent / "overlay"
 
 PRELUDE = """
-import json, _chip
+import json, sys, _chip
 _chip.attach(int(_chip.getenv("KOBLER_LINK")))
 from machine import UART, Pin
 de = Pin(21, Pin.OUT, value=0)
 u = UART(1, 19200, parity=0, tx=17, rx=18, rxbuf=512)
 def say(**kw):
     print(json.dumps(kw))
+    try:
+        sys.stdout.flush()
+    except AttributeError:
+        pass
 def send(data):
     de(1)
     u.write(data)
@@ -36,7 +40,7 @@ def rest(ms):
 
 
 async def run_guest(
-    program: str, script: str, devices: Any, *, prepare: Any = None, during: Any = None
+    program: str, script: str, devices: Any, *, prepare: Any = None, during: Any = None, meanwhile: Any = None
 ) -> tuple[list[Any], Bus]:
     """Run a script on the virtual chip's interpreter; its lines of JSON, and the bus as it was left."""
     bus = Bus(Format(19200))
@@ -62,6 +66,8 @@ async def run_guest(
     theirs.close()
     if during is not None:
         during(bus, node)
+    if meanwhile is not None:
+        await meanwhile(process)
     out, _ = await asyncio.wait_for(process.communicate(), 20)
     assert process.returncode == 0, out.decode()
     link.detach()

@@ -9,15 +9,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from kobler.cloud.background import Background
 from kobler.cloud.broker import Broker
-from kobler.cloud.packets import PacketError, Splitter, read_connect
 from kobler.errors import KoblerError
-from kobler.mqtt_client import Credentials, Endpoint, Link, LinkError, MqttClient
+from kobler.mqtt_client import MqttClient
+from kobler.mqtt_link import Credentials, Endpoint, Link, LinkError
 from kobler.pki import Authority
-from mqtt_peer import Holder, Peer, connect_packet, observer, packet, publish_packet, text, unit
+from mqtt_peer import Holder, Peer, connect_packet, observer, publish_packet, unit
 from websockets.exceptions import InvalidHandshake, InvalidStatus
 
 UNIT, OTHER = "0242ac110002", "0242ac110003"
@@ -235,75 +233,6 @@ def test_a_second_connection_of_the_same_client_takes_over(broker: Broker, holde
         assert second.join(UNIT) == b"\x20\x02\0\0"
         assert first.ended() == (1008, "the same client connected again")
         second.publish(f"kobler/{UNIT}/telemetry", b"[]")
-
-
-@pytest.mark.parametrize(
-    ("sent", "answer"),
-    [
-        (connect_packet("x", level=3), b"\x20\x02\0\x01"),
-        (connect_packet("", clean=False), b"\x20\x02\0\x02"),
-    ],
-)
-def test_a_connect_that_cannot_be_served_gets_its_code(
-    broker: Broker, holders: dict[str, Holder], sent: bytes, answer: bytes
-) -> None:
-    with Peer(broker.url, holders[UNIT]) as coupler:
-        coupler.send(sent)
-        assert coupler.next() == answer
-        assert coupler.ended() is not None
-
-
-HOSTILE = {
-    "no CONNECT": publish_packet(f"kobler/{UNIT}/telemetry", b"[]"),
-    "reserved type 0": b"\x00\0",
-    "reserved type 15": b"\xf0\0",
-    "a server's packet": b"\x20\x02\0\0",
-    "an endless length": b"\x30\xff\xff\xff\xff\x7f",
-    "256 MB announced": b"\x30\xff\xff\xff\x7f",
-    "QoS 3": packet(0x36, text("kobler/x/telemetry") + b"\0\x01"),
-    "packet identifier 0": publish_packet(f"kobler/{UNIT}/telemetry", b"", pid=0),
-    "a wildcard in PUBLISH": publish_packet(f"kobler/{UNIT}/#", b""),
-    "a topic that is not UTF-8": packet(0x30, text(b"kobler/\xff/telemetry")),
-    "a null character": publish_packet(f"kobler/{UNIT}/a\0b", b""),
-    "a topic longer than its packet": packet(0x30, b"\xff\xffabc"),
-    "flags on SUBSCRIBE": packet(0x80, b"\0\x01" + text("a") + b"\0"),
-    "a subscription to nothing": packet(0x82, b"\0\x01"),
-    "a subscription with QoS 3": packet(0x82, b"\0\x01" + text(f"kobler/{UNIT}/a") + b"\x03"),
-    "a second CONNECT": connect_packet("again"),
-    "a long PUBACK": b"\x40\x03\0\x01\0",
-    "DISCONNECT with a body": b"\xe0\x01\0",
-}
-
-
-@pytest.mark.parametrize("name", HOSTILE)
-def test_a_client_that_breaks_mqtt_is_dropped_and_only_that_one(
-    broker: Broker, holders: dict[str, Holder], name: str
-) -> None:
-    with Peer(broker.url, holders["viewer"]) as viewer, Peer(broker.url, holders[UNIT]) as hostile:
-        viewer.join()
-        viewer.subscribe("kobler/#")
-        if name != "no CONNECT":
-            hostile.join(UNIT)
-        hostile.send(HOSTILE[name])
-        ended = hostile.ended()
-        assert ended is not None and ended[0] == 1002, ended
-        with Peer(broker.url, holders[UNIT]) as again:
-            again.join(UNIT)
-            again.publish(f"kobler/{UNIT}/telemetry", b"[]")
-        assert viewer.settle(0.1) == [(f"kobler/{UNIT}/telemetry", b"[]", False)]
-
-
-@given(st.binary(max_size=80), st.lists(st.integers(1, 80), max_size=4))
-def test_any_bytes_in_any_pieces_end_in_packets_or_one_error(data: bytes, cuts: list[int]) -> None:
-    splitter = Splitter(limit=64)
-    try:
-        for start, end in zip([0, *sorted(cuts)], [*sorted(cuts), len(data)], strict=True):
-            splitter.feed(data[start:end])
-            while (found := splitter.take()) is not None:
-                assert found.encode() in data or len(found.body) < 128  # overlong lengths come out shortest
-                read_connect(found)
-    except PacketError as error:
-        assert str(error)
 
 
 def test_minimqtt_is_served(broker: Broker, holders: dict[str, Holder]) -> None:

@@ -17,7 +17,7 @@ from .. import boards, build, flash, provision
 from ..build.cli import folder_of
 from ..config import compile_config, load
 from ..errors import KoblerError, UsageError
-from ..mqtt_client import Credentials, Endpoint
+from ..mqtt_link import Credentials, Endpoint
 from ..pki import Authority
 from .background import Background
 from .broker import Broker

@@ -13,7 +13,7 @@ from ..errors import UsageError
 
 if TYPE_CHECKING:
     from ..config.firewall import Rule
-    from ..mqtt_client import Credentials
+    from ..mqtt_link import Credentials
     from .checks import Finding, Target
 
 _STATE = Path(".kobler")
@@ -53,7 +53,7 @@ def doctor(
 def _target(
     config: Path | None, state: Path, url: str | None, credentials: Credentials, ntp: list[str] | None
 ) -> tuple[Target, list[Rule]]:
-    from ..mqtt_client import Endpoint
+    from ..mqtt_link import Endpoint
     from .checks import Target
 
     if url is not None:
@@ -76,7 +76,7 @@ def _target(
 
 
 def _credentials(state: Path, ca: Path | None, cert: Path | None, key: Path | None) -> Credentials:
-    from ..mqtt_client import Credentials
+    from ..mqtt_link import Credentials
 
     if (state / "pki" / "ca.pem").exists() and (ca is None or cert is None):
         from ..pki import Authority

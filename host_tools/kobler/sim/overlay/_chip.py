@@ -13,6 +13,9 @@ try:
     now = _time.ticks_us  # CLOCK_MONOTONIC in microseconds, as on the board's side of the link
     _sleep_us = _time.sleep_us
     getenv = _os.getenv
+
+    def _cpu():
+        return int(_time.clock() * 1000000)
 except ImportError:
     import os as _os
     import select as _select
@@ -26,6 +29,9 @@ except ImportError:
         _time.sleep(us / 1000000)
 
     getenv = _os.environ.get
+
+    def _cpu():
+        return _time.process_time_ns() // 1000
 
 import sys as _sys
 
@@ -55,9 +61,8 @@ _due = []  # soft interrupts, soonest first: [deadline_us, fn, arg]
 _busy = False
 masked = False  # machine.disable_irq()
 interrupted = False  # Ctrl-C was typed and not taken yet
-held = 0  # microseconds by which the host ended sleeps too late, which no chip would have done
-waits = 0
-stamp = now  # when an output changes, to the rest of the board; _uart corrects it for what the host held up
+stamp = now  # when an output changes, to the rest of the board; _held corrects it for what the host held up
+_woke = [0, 0]
 
 
 def attach(fd):
@@ -199,13 +204,7 @@ def wait(until):
 
     A soft interrupt runs within some 20 us of its time: the last quarter millisecond is spun, the rest slept.
     """
-    global held, waits
-    waits += 1
-    planned = until + now()  # later than any sleep ends
     while True:
-        late = now() - planned
-        if late > 200:
-            held += late
         _take()
         _check()
         if _run():
@@ -215,20 +214,20 @@ def wait(until):
             return False
         exact = bool(_due) and _due[0][0] <= until and not _busy and not masked
         gap = (_due[0][0] if exact else until) - t
-        planned = t + gap
         if gap >= 1500:
             _poller.poll((gap - 400) // 1000)  # ends at once when a message arrives
         elif not exact:
             _sleep_us(min(gap, 300))
         elif gap > 350:
             _sleep_us(min(gap - 250, 300))
+        else:
+            continue
+        awake(t + gap)
 
 
 def sleep_us(us):
     """Sleep right to some 20 us while soft interrupts run, as time.sleep_us does on the chip."""
-    global held
     until = now() + us
-    before = held
     while True:
         gap = until - now()
         if gap <= 250:
@@ -236,8 +235,18 @@ def sleep_us(us):
         wait(until - 200)
     while now() < until:
         pass
-    late = now() - until
-    held = before + late if late > 200 else before
+    awake(until)
+
+
+def awake(planned):
+    """The program goes on: on a chip at `planned` at the latest, here when the host lets it."""
+    _woke[0] = min(now(), planned)
+    _woke[1] = _cpu()
+
+
+def own():
+    """How late it would be had this process never been kept waiting for a processor since `awake`."""
+    return min(now(), _woke[0] + _cpu() - _woke[1])
 
 
 def reset(cause, ms=0):

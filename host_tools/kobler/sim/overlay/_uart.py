@@ -221,7 +221,7 @@ class UART(io.IOBase):
         for i in range(0, len(data), 1024):
             part = data[i : i + 1024]
             start, self._tx_end = self._sent_at(len(part))
-            _held.wrote(start, self._tx_end)
+            _held.wrote(self._tx_end)
             _chip.send(_chip.UART_TX, struct.pack("<BQ", self._id, start) + part)
         # The call returns when the rest fits into buffer and FIFO.
         room_us = (self._txbuf + _FIFO) * self._width * 1000000 // self._baud
@@ -231,9 +231,7 @@ class UART(io.IOBase):
 
     def txdone(self):
         _chip.poll()
-        now = _chip.now()
-        _held.asks(now)
-        return now >= self._tx_end
+        return _chip.now() >= self._tx_end
 
     def _wait_sent(self, most_us):
         gap = self._tx_end - _chip.now()

@@ -1,0 +1,277 @@
+"""The way from the host to a broker: TCP, TLS with a client certificate, and the coupler's own WebSocket codec.
+
+It goes up in steps (resolve, tcp, tls, upgrade), so that `kobler doctor` can tell which one fails; once up it is the
+socket that minimqtt reads and writes. Every step is bounded by `timeout` seconds.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import ssl
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from .errors import KoblerError, UsageError
+from .resources import firmware_dir
+
+
+class LinkError(KoblerError):
+    """One step failed: what happened, and what to do about it."""
+
+    def __init__(self, what: str, remedy: str) -> None:
+        super().__init__(f"{what}: {remedy}")
+        self.what, self.remedy = what, remedy
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """A broker's URL, taken apart."""
+
+    scheme: str
+    host: str
+    port: int
+    path: str
+
+    @classmethod
+    def parse(cls, url: str) -> Endpoint:
+        """From `wss://HOST[:PORT][/PATH]` or `mqtts://HOST[:PORT]`. Raises UsageError."""
+        try:
+            parts = urlsplit(url)
+            host, port = parts.hostname, parts.port
+        except ValueError as error:
+            raise UsageError(
+                f"{url!r} is no URL ({error}): give wss://HOST[:PORT]/mqtt or mqtts://HOST[:PORT]"
+            ) from None
+        if parts.scheme not in ("wss", "mqtts") or not host:
+            raise UsageError(f"{url!r} is no broker's URL: give wss://HOST[:PORT]/mqtt or mqtts://HOST[:PORT]")
+        secure_web = parts.scheme == "wss"
+        path = (parts.path or "/mqtt") + (f"?{parts.query}" if parts.query else "")
+        return cls(parts.scheme, host, port or (443 if secure_web else 8883), path if secure_web else "")
+
+    @property
+    def url(self) -> str:
+        """The URL again, the port always in it."""
+        return f"{self.scheme}://{self.host}:{self.port}{self.path}"
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """PEM files: whom to trust, and who we are. Without `ca`, this computer's own trust store."""
+
+    ca: Path | None = None
+    cert: Path | None = None
+    key: Path | None = None
+
+    def context(self) -> ssl.SSLContext:
+        """Raises KoblerError naming the file that is not good."""
+        try:
+            context = ssl.create_default_context(cafile=self.ca)
+        except (OSError, ssl.SSLError) as error:
+            raise KoblerError(f"{self.ca} is not a certificate authority's PEM file ({error}); name another") from None
+        if self.cert is not None:
+            try:
+                context.load_cert_chain(self.cert, self.key)
+            except (OSError, ssl.SSLError) as error:
+                raise KoblerError(
+                    f"{self.cert} and {self.key} are not a certificate and its key in PEM ({error}): "
+                    "make them with `kobler pki issue NAME`"
+                ) from None
+        return context
+
+
+class Link:
+    """The way to a broker; see the module's text. Also the socket that minimqtt uses."""
+
+    def __init__(self, endpoint: Endpoint, credentials: Credentials, timeout: float = 10.0) -> None:
+        self.endpoint, self.timeout = endpoint, timeout
+        self._context = credentials.context()
+        self._addresses: list[tuple[Any, ...]] = []
+        self._socket: socket.socket | None = None
+        self._codec: Any = None
+        self._inbox = bytearray()
+        self._closed: str | None = None
+
+    def resolve(self) -> list[str]:
+        """The addresses of the broker's name."""
+        host = self.endpoint.host
+        try:
+            self._addresses = socket.getaddrinfo(host, self.endpoint.port, type=socket.SOCK_STREAM)
+        except (OSError, UnicodeError) as error:
+            raise LinkError(
+                f"{host} has no address ({error})", "check the name and this network's DNS servers"
+            ) from None
+        return list(dict.fromkeys(str(entry[4][0]) for entry in self._addresses))
+
+    def tcp(self) -> str:
+        """Connect to the first address that answers, which is returned."""
+        reasons = []
+        for family, kind, protocol, _, address in self._addresses:
+            found = socket.socket(family, kind, protocol)
+            found.settimeout(self.timeout)
+            try:
+                found.connect(address)
+            except OSError as error:
+                found.close()
+                reasons.append(f"{address[0]}: {error}")
+                continue
+            # minimqtt writes a packet in pieces; with Nagle's algorithm each would wait for an
+            # acknowledgement.
+            found.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self._socket = found
+            return str(address[0])
+        port = self.endpoint.port
+        raise LinkError(
+            f"nothing answers on TCP port {port} ({'; '.join(reasons)})",
+            f"is the broker running? does the firewall let TCP port {port} out to {self.endpoint.host}?",
+        )
+
+    def tls(self) -> tuple[str, dict[str, Any]]:
+        """Handshake; returns the protocol version and the broker's verified certificate."""
+        assert self._socket is not None
+        try:
+            secure = self._context.wrap_socket(self._socket, server_hostname=self.endpoint.host)
+        except ssl.SSLCertVerificationError as error:
+            raise _distrust(error, self.endpoint) from None
+        except (OSError, ValueError) as error:
+            raise _refusal(error) from None
+        self._socket = secure
+        return str(secure.version()), dict(secure.getpeercert() or {})
+
+    def upgrade(self) -> None:
+        """From HTTP to WebSocket; nothing to do for mqtts."""
+        if self.endpoint.scheme == "mqtts":
+            return
+        websocket = _coupler("websocket")
+        host = f"[{self.endpoint.host}]" if ":" in self.endpoint.host else self.endpoint.host
+        codec = websocket.WebSocket(f"{host}:{self.endpoint.port}", self.endpoint.path, "mqtt", os.urandom, 1 << 22)
+        assert self._socket is not None
+        try:
+            self._socket.sendall(codec.request())
+            self._codec = codec
+            while codec.state == websocket.CONNECTING and self._closed is None:
+                self._receive()
+        except _coupler("errors").ProtocolError as error:
+            text = f"no WebSocket at {self.endpoint.path} ({error})"
+            raise LinkError(text, "check the URL's path, and that no proxy stands between") from None
+        except OSError as error:
+            raise _refusal(error) from None
+        if self._closed is not None:
+            # With TLS 1.3 a broker judges our certificate after our side of the handshake is done.
+            raise LinkError(
+                "the broker hung up right behind the TLS handshake",
+                "most likely it refused our certificate, or we have none: `kobler pki issue NAME` makes one",
+            )
+
+    def open(self) -> None:
+        """All steps."""
+        self.resolve()
+        self.tcp()
+        self.tls()
+        self.upgrade()
+
+    # What minimqtt calls; `connect` comes when the link has been up for long.
+
+    def settimeout(self, seconds: float) -> None:
+        if self._socket is not None:
+            self._socket.settimeout(seconds)
+
+    def connect(self, _address: object) -> None:
+        return
+
+    def send(self, data: bytes) -> int:
+        if self._socket is None or self._closed is not None:
+            raise ConnectionResetError(f"the broker hung up ({self._closed})")
+        self._socket.sendall(self._codec.send(data) if self._codec else data)
+        return len(data)
+
+    def recv_into(self, buffer: bytearray | memoryview, size: int = 0) -> int:
+        """As socket.recv_into, except that the end of the connection is an OSError: minimqtt spins on 0."""
+        while not self._inbox:
+            if self._closed is not None:
+                raise ConnectionResetError(f"the broker hung up ({self._closed})")
+            self._receive()
+        count = min(size or len(buffer), len(self._inbox))
+        buffer[:count] = self._inbox[:count]
+        del self._inbox[:count]
+        return count
+
+    def close(self) -> None:
+        """Say goodbye if that is still possible, and drop the connection."""
+        found, self._socket = self._socket, None
+        if found is None:
+            return
+        try:
+            found.settimeout(1.0)
+            if self._codec is not None and (farewell := self._codec.close()):
+                found.sendall(farewell)
+        except OSError:
+            self._closed = self._closed or "broken"
+        finally:
+            found.close()
+
+    def _receive(self) -> None:
+        assert self._socket is not None
+        data = self._socket.recv(65536)
+        if not data:
+            self._closed = self._closed or "without a reason"
+        elif self._codec is None:
+            self._inbox += data
+        else:
+            self._take(data)
+
+    def _take(self, data: bytes) -> None:
+        websocket = _coupler("websocket")
+        assert self._socket is not None
+        for kind, piece, _last in self._codec.receive(data):
+            if kind == websocket.BINARY:
+                self._inbox += piece
+            elif kind == websocket.REPLY:
+                self._socket.sendall(piece)
+            elif kind == websocket.CLOSE:
+                reason = bytes(piece).decode(errors="replace") or f"code {self._codec.close_code}"
+                self._closed = reason
+
+
+def _coupler(name: str) -> Any:
+    """A module of the firmware's uplink: the same source that runs on the coupler."""
+    import importlib
+
+    folder = str(firmware_dir())
+    if folder not in sys.path:
+        sys.path.append(folder)
+    return importlib.import_module(f"coupler.uplink.{name}")
+
+
+def _distrust(error: ssl.SSLCertVerificationError, endpoint: Endpoint) -> LinkError:
+    # OpenSSL's X509_V_ERR_* numbers.
+    code = error.verify_code
+    if code in (9, 10):
+        text = "is not valid yet" if code == 9 else "has expired"
+        return LinkError(
+            f"the broker's certificate {text}", "check this computer's clock, then the certificate's dates"
+        )
+    if code in (62, 64):
+        return LinkError(
+            f"the broker's certificate is not for {endpoint.host} ({error.verify_message})",
+            "use the name that is in the certificate, or give the broker one for this name",
+        )
+    return LinkError(
+        f"the broker's certificate is not from a trusted authority ({error.verify_message})",
+        "name the broker's CA with --ca; if that is the right one, something in between breaks TLS open",
+    )
+
+
+def _refusal(error: Exception) -> LinkError:
+    text = str(getattr(error, "reason", None) or error).replace("_", " ").lower()
+    if "alert" in text or "certificate" in text:
+        return LinkError(
+            f"the broker refused our certificate ({text})",
+            "use one of its own authority: `kobler pki issue NAME`",
+        )
+    if isinstance(error, TimeoutError):
+        return LinkError("no answer in time", "something in between swallows the connection: a firewall or a proxy")
+    return LinkError(f"no TLS there ({text})", "check the port; a firewall that inspects TLS also looks like this")
