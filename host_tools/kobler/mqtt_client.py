@@ -7,7 +7,9 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
-from .mqtt_link import Link, LinkError
+from .mqtt_link import Credentials, Endpoint, Link, LinkError
+
+__all__ = ["Credentials", "Endpoint", "Link", "LinkError", "MqttClient"]
 
 _SLICE_S = 0.25
 

@@ -12,8 +12,7 @@ import pytest
 from kobler.cloud.background import Background
 from kobler.cloud.broker import Broker
 from kobler.errors import KoblerError
-from kobler.mqtt_client import MqttClient
-from kobler.mqtt_link import Credentials, Endpoint, Link, LinkError
+from kobler.mqtt_client import Credentials, Endpoint, Link, LinkError, MqttClient
 from kobler.pki import Authority
 from mqtt_peer import Holder, Peer, connect_packet, observer, publish_packet, unit
 from websockets.exceptions import InvalidHandshake, InvalidStatus

@@ -72,3 +72,27 @@ def test_the_cpython_runtime_runs_sources_over_the_same_overlay_and_flash(tmp_pa
             board.flash.close()
 
     asyncio.run(main())
+
+
+def test_what_micropython_wrote_cpython_reads(tmp_path):
+    (tmp_path / "main.py").write_text(
+        "import guestfs\nprint(len(guestfs.read('/by/chip')))\nguestfs.write('/by/chip', b'x')\n"
+    )
+
+    async def main():
+        async with rig(tmp_path) as board:
+            await board.until(BANNER)
+            await board.line("import os; os.mkdir('by'); f = open('by/chip', 'w'); n = f.write('y' * 9000); f.close()")
+        flash = Flash(tmp_path / "flash.bin", SIZE)
+        board = Rig(flash, GuestOptions(runtime="cpython", firmware=tmp_path), TABLE)
+        await board.guest.start()
+        try:
+            assert await board.until(b"\r\n") == b"9000\r\n"
+            await board.until(b"restarts the program")
+            board.guest.write(b"\x04")
+            assert (await board.until(b"restarts the program")).split(b"\r\n")[2] == b"1"
+        finally:
+            await board.guest.stop()
+            flash.close()
+
+    asyncio.run(main())

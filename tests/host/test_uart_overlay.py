@@ -95,7 +95,7 @@ for i in range(8):
             seen.append(_chip.now())
     say(seen=seen, data=[b for b in u.read()])
 """
-    lines, bus = guest(script, Parrot(bytes(range(20))))
+    lines, bus = guest(script, Parrot(bytes(range(20)), 0.02))
     starts = [f.t_us for f in bus.stats.trace if f.node == "parrot"]
     waits = []
     for line, start in zip(lines, starts, strict=True):
@@ -252,16 +252,16 @@ rest(5)
 
 
 @pytest.mark.parametrize(
-    "late",
+    ("late", "least_us"),
     [
-        "rest(3)",
-        # Computing, not sleeping: about 3 ms of processor time. Some kernels count it by the millisecond.
-        "import time\nstop = _chip._cpu() + 3000\nwhile _chip._cpu() < stop: pass",
+        ("rest(3)", 2700),
+        # Computing, not sleeping. Some kernels count processor time by the tick.
+        ("stop = _chip._cpu() + 8000\nwhile _chip._cpu() < stop: pass", 5000),
     ],
 )
-def test_the_programs_own_lateness_is_measured(guest: Callable[..., Any], late: str) -> None:
+def test_the_programs_own_lateness_is_measured(guest: Callable[..., Any], late: str, least_us: int) -> None:
     _, bus = guest(LATE.format(late=late))
-    assert 1900 <= bus.stats.de_late_us[0] < 5_000
+    assert least_us <= bus.stats.de_late_us[0] < 20_000
 
 
 def test_what_the_host_holds_up_is_not_the_programs_lateness(guest: Callable[..., Any]) -> None:
@@ -285,7 +285,7 @@ rest(5)
         process.send_signal(signal.SIGCONT)
 
     _, bus = guest(script, meanwhile=stop)
-    assert 0 <= bus.stats.de_late_us[0] < 2_000
+    assert 0 <= bus.stats.de_late_us[0] < 10_000  # a kernel may count processor time by the tick
 
 
 def test_asyncio_streams_read_and_write_the_uart() -> None:

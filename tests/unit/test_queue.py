@@ -78,3 +78,15 @@ def test_whoever_waits_is_told_of_each_sample():
     put(queue, 1)
     put(queue, 2)
     assert told == [1, 2]
+
+
+def test_samples_taken_before_the_clock_was_known_are_dated_when_it_is():
+    hal = Hal()
+    queue = Queue(10, hal)
+    taken = hal.ticks_ms()
+    queue.put("a", 1, None, None, taken, None)
+    queue.put("b", 2, None, 1764000000000, taken, None)
+    hal.us += 90000000
+    hal.unix = 1764000100000
+    queue.date()
+    assert [sample[4] for sample in queue.peek(10)] == [1764000010000, 1764000000000]

@@ -20,15 +20,16 @@ _EOF = const(-0x7280)  # MBEDTLS_ERR_SSL_CONN_EOF
 _ALERT = const(-0x7780)  # MBEDTLS_ERR_SSL_FATAL_ALERT_MESSAGE: the peer refused us
 _NOT_VERIFIED = const(-0x2700)  # MBEDTLS_ERR_X509_CERT_VERIFY_FAILED
 
-_queue = asyncio.core._io_queue  # pyright: ignore  (asyncio.Stream would copy what it cannot write at once)
+# Waiting as asyncio.Stream does, which would copy what it cannot write at once. Looked up each time: a new event loop
+# has a new queue.
 
 
 def _readable(s):
-    yield _queue.queue_read(s)
+    yield asyncio.core._io_queue.queue_read(s)  # pyright: ignore
 
 
 def _writable(s):
-    yield _queue.queue_write(s)
+    yield asyncio.core._io_queue.queue_write(s)  # pyright: ignore
 
 
 def _text(e):

@@ -26,7 +26,7 @@ class Port:
         self._de = de
         self._timer = timer
         self._flag = flag
-        self._wake = self._on_event
+        self._wake = self._on_timer
         self._baud = baud
         self._bits = bits
         self.echo = echo
@@ -34,13 +34,18 @@ class Port:
         self._silence_us = _FAST_SILENCE_US if baud > _FAST else 7 * self.char_us // 2
         self._active = hal.ticks_us()  # last time something was on the line
         self._junk = bytearray(32)
+        self._idle = False  # the line fell silent two characters ago
         if timer is not None:
             try:
-                uart.irq(self._wake, uart.IRQ_RXIDLE)
+                uart.irq(self._on_idle, uart.IRQ_RXIDLE)
             except AttributeError:
                 self._timer = None
 
-    def _on_event(self, _):
+    def _on_timer(self, _):
+        self._flag.set()
+
+    def _on_idle(self, _):
+        self._idle = True
         self._flag.set()
 
     async def send(self, frame):
@@ -63,6 +68,7 @@ class Port:
             if de is not None:
                 de.value(0)
         self._active = hal.ticks_us()
+        self._idle = False
 
     async def wait(self, timeout_ms):
         """True as soon as received bytes are there, False after timeout_ms without."""
@@ -78,7 +84,7 @@ class Port:
                     return True
             return False
         self._flag.clear()
-        self._start_timer(max(1, min(timeout_ms, _TICK_MS)))
+        self._start_timer(1000 * min(timeout_ms, _TICK_MS))
         try:
             while not uart.any():
                 if hal.ticks_diff(deadline, hal.ticks_ms()) <= 0:
@@ -94,6 +100,9 @@ class Port:
         if not n:
             return 0
         self._active = self._hal.ticks_us()
+        if self._idle:
+            self._idle = False
+            self._active = self._hal.ticks_add(self._active, -2 * self.char_us)
         return self._uart.readinto(buf, n) or 0
 
     def flush(self):
@@ -108,7 +117,7 @@ class Port:
             passed = hal.ticks_diff(hal.ticks_us(), self._active)
             if not 0 <= passed < self._silence_us:  # negative: longer ago than ticks can tell
                 return
-            await self._sleep((self._silence_us - passed) // 1000 + 1)
+            await self._sleep(self._silence_us - passed)
 
     async def _until(self, begin, total):
         # Give the loop away for the bulk of the time.
@@ -117,24 +126,25 @@ class Port:
                 await self._hal.sleep_ms((total - _COARSE_US) // 1000)
             return
         left = total - self._hal.ticks_diff(self._hal.ticks_us(), begin)
-        if left >= 1000 + _SPIN_US:
-            await self._sleep((left - _SPIN_US) // 1000)
+        if left > 2 * _SPIN_US:
+            await self._sleep(left - _SPIN_US)
 
-    async def _sleep(self, ms):
+    async def _sleep(self, us):
         hal = self._hal
         if self._timer is None:
-            await hal.sleep_ms(ms)
+            await hal.sleep_ms(us // 1000 + 1)
             return
         begin = hal.ticks_us()
         self._flag.clear()
-        self._start_timer(ms)
+        self._start_timer(us)
         try:
             # Input may wake us earlier.
-            while hal.ticks_diff(hal.ticks_us(), begin) < 1000 * ms - 100:
+            while hal.ticks_diff(hal.ticks_us(), begin) < us:
                 await self._flag.wait()
         finally:
             self._timer.deinit()
 
-    def _start_timer(self, ms):
+    def _start_timer(self, us):
         # Periodic, for the scheduler of soft interrupts may drop one when it is full.
-        self._timer.init(period=ms, mode=self._timer.PERIODIC, callback=self._wake)
+        period = us // 100 + 1
+        self._timer.init(period=period, tick_hz=10000, mode=self._timer.PERIODIC, callback=self._wake)

@@ -13,8 +13,7 @@ from datetime import datetime
 from pathlib import Path
 
 from ..errors import KoblerError
-from ..mqtt_client import MqttClient
-from ..mqtt_link import Credentials, Endpoint, Link
+from ..mqtt_client import Credentials, Endpoint, Link, MqttClient
 from .feed import Feed, Presence, Sample
 from .interrupt import Interrupts, Stopped
 from .state import read_endpoint

@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import KoblerError
-from ..mqtt_client import MqttClient
-from ..mqtt_link import Credentials, Endpoint, Link, LinkError
+from ..mqtt_client import Credentials, Endpoint, Link, LinkError, MqttClient
 
 _NTP_EPOCH = 2_208_988_800
 # A coupler that is this far off may take a certificate for expired.

@@ -35,20 +35,21 @@ class ChipSelector(selectors.DefaultSelector):
 
 
 def _run(name):
-    """False when the program asked for a soft reset."""
+    """1 done or not there, 0 it raised, -1 it asked for a soft reset."""
     path = os.path.join(_FIRMWARE, name)
     if not os.path.exists(path):
-        return True
+        return 1
     _chip.ctrl_c(True)
     try:
         runpy.run_path(path, run_name="__main__")
     except SystemExit:
-        return False
+        return -1
     except BaseException:
         traceback.print_exc(file=sys.stdout)
+        return 0
     finally:
         _chip.ctrl_c(False)
-    return True
+    return 1
 
 
 def _wait_for_ctrl_d():
@@ -63,7 +64,10 @@ def main():
     selectors.DefaultSelector = ChipSelector
     _shims.install()
     sys.path.append(_FIRMWARE)
-    if _run("boot.py") and (_chip.getenv("KOBLER_RAW") == "1" or _run("main.py")):
+    ended = _run("boot.py")
+    if ended == 1:
+        ended = _run("main.py")
+    if ended >= 0:
         print("%s; Ctrl-D restarts the program" % _shims.banner)
         _wait_for_ctrl_d()
     print("MPY: soft reboot")

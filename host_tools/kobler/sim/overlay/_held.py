@@ -9,12 +9,21 @@ the program itself is late stays in.
 import _chip
 
 _end = 0  # of what was written last
+_seen = False  # the program has been told that it is sent
 
 
 def wrote(end):
-    global _end
-    _end = end
+    global _end, _seen
+    _end, _seen = end, False
     _chip.awake(_chip.now())
+
+
+def sent():
+    """The program learns that all is sent: what it does from now on is its own time."""
+    global _seen
+    if _end and not _seen:
+        _seen = True
+        _chip.awake(max(_end, _chip.own()))
 
 
 def _stamp():

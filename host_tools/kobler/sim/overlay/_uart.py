@@ -231,7 +231,10 @@ class UART(io.IOBase):
 
     def txdone(self):
         _chip.poll()
-        return _chip.now() >= self._tx_end
+        done = _chip.now() >= self._tx_end
+        if done:
+            _held.sent()
+        return done
 
     def _wait_sent(self, most_us):
         gap = self._tx_end - _chip.now()

@@ -31,18 +31,20 @@ class _Blocks(UserContext):
 _mounted = None
 
 
+def _volume(offset, size, **more):
+    blocks = {"block_size": _flash.SECTOR, "block_count": size // _flash.SECTOR, "cache_size": 128}
+    return LittleFS(_Blocks(offset), mount=False, read_size=32, prog_size=32, lookahead_size=32, **blocks, **more)
+
+
 def _fs():
     """Mounted on first use; a blank partition is formatted, as the chip does."""
     global _mounted
     if _mounted is None:
         _, _, offset, size, _ = _flash.find("vfs")
         blank = _flash.get(offset, _flash.SECTOR).count(b"\xff") == _flash.SECTOR
-        sizes = {"block_size": _flash.SECTOR, "block_count": size // _flash.SECTOR, "cache_size": 128}
-        fs = LittleFS(
-            _Blocks(offset), mount=False, read_size=32, prog_size=32, lookahead_size=32, disk_version=0x20000, **sizes
-        )
         if blank:
-            fs.format()
+            _volume(offset, size, disk_version=0x20000).format()  # older interpreters mount it too
+        fs = _volume(offset, size)
         fs.mount()
         _mounted = fs
     return _mounted
