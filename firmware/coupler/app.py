@@ -31,11 +31,11 @@ class Coupler:
         self._hal = hal
         self._config = config
         self._board = board
-        self._queue = Queue(_QUEUE, hal)
+        self._session = None
+        self._queue = Queue(_QUEUE, hal, self._wake)
         self._watch = Watch(hal)
         self._table = Table(config["bus"], hal, self._queue.put)
         self._pollers = []
-        self._session = None
         self._online = asyncio.Event()  # an address was there once
         self._clock_known = asyncio.Event()
         boot = (hal.get_number("boot") or 0) + 1
@@ -68,9 +68,12 @@ class Coupler:
             identity[name] = hal.read_file("/etc/%s.der" % name)
         info = {"boot": self._health.boot, "firmware": VERSION, "reported": self._health.report}
         self._session = session = Session(hal, self._config["cloud"], identity, self._queue, info)
-        self._queue.on_put = session.wake
         self._health.add("cloud", "link", lambda: session.count)
         self._health.add("cloud", "queue", lambda: {"waiting": len(self._queue), "dropped": self._queue.dropped})
+
+    def _wake(self):
+        if self._session:
+            self._session.wake()
 
     async def run(self):
         """For ever: a task that fails is started again, and the watchdog watches the bus."""

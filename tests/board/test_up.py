@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import queue
+import shutil
 import signal
 import socket
 import subprocess
@@ -224,6 +225,8 @@ def test_no_broker_leaves_the_cloud_to_the_configuration(start: Any, state: Path
         up.until("provisioned")
         up.until("sample")
         assert json.loads((state / "endpoint.json").read_text())["broker"] == broker.url
+        watch = start("watch", "--json", "--for", "2s", "--state", str(state), "--config", str(site))
+        assert watch.end() == 0 and watch.events, watch.errors
         assert up.end() == 0, up.errors
 
 
@@ -268,3 +271,22 @@ def test_a_port_that_never_answers_is_given_up(start: Any, state: Path) -> None:
         up.until("built")
         assert up.end() == 1
     assert url in up.errors.splitlines()[-1]
+
+
+@pytest.mark.long
+@pytest.mark.timeout(600)
+def test_flash_sh_in_a_fresh_clone_with_nothing_but_path_and_home(tmp_path: Path) -> None:
+    clone = tmp_path / "a clone with spaces"
+    root = Path(__file__).parents[2]
+    skipped = shutil.ignore_patterns(".*_cache", ".venv", ".git", ".kobler", ".typings", ".hypothesis", "__pycache__")
+    shutil.copytree(root, clone, ignore=skipped)
+    bare = {name: os.environ[name] for name in ("PATH", "HOME")}
+    command = [clone / "flash.sh", "--json", "--for", "5s", "--state", tmp_path / "state"]
+    for first in (True, False):
+        began = time.monotonic()
+        done = subprocess.run(command, env=bare, cwd="/", capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr
+        events = [json.loads(line) for line in done.stdout.splitlines()]
+        assert events[0]["event"] == "built" and events[-1]["good"] > 5
+        assert ("installing" in done.stderr) is first
+        assert time.monotonic() - began < (180 if first else 60)

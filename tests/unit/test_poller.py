@@ -21,7 +21,7 @@ def bus(*units):
 
 
 class World:
-    """Servers with the given numbers; all registers hold their address. Polls are noted as (ms, unit, address, error)."""
+    """Servers whose registers hold their address. Polls are noted as (ms, unit, address, error)."""
 
     def __init__(self, cfg, alive=(), answers=None):
         self.hal = Hal()

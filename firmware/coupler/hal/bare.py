@@ -1,8 +1,16 @@
 # A host without the chip's modules: clock, files and sockets are real, there is no UART, LED or watchdog to drive.
+# The rest of what this mixin uses comes from the Hal it is part of:
+# pyright: reportAttributeAccessIssue=false
 
 
-class Bare:
+import json
+
+from coupler.hal.base import Base
+
+
+class Bare(Base):
     def __init__(self):
+        super().__init__()
         self._numbers = None
 
     def unique_id(self):
@@ -12,14 +20,10 @@ class Bare:
         return self._load().get(name)
 
     def put_number(self, name, value):
-        import json
-
         self._load()[name] = value
         self.write_file("/numbers.json", json.dumps(self._numbers).encode())
 
     def _load(self):
         if self._numbers is None:
-            import json
-
             self._numbers = json.loads(self.read_file("/numbers.json") or b"{}")
         return self._numbers

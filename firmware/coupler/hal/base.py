@@ -1,4 +1,6 @@
 # What the runtimes share: wall clock, board file, atomic writes. Each Hal adds its own primitives.
+# The rest of what this mixin uses comes from the Hal it is part of:
+# pyright: reportAttributeAccessIssue=false
 
 import json
 import time
@@ -13,8 +15,6 @@ _NS = const(1000000)
 
 
 class Base:
-    """Needs: read_file, _set_clock."""
-
     def __init__(self):
         self._board = None
         self._known = False
@@ -40,6 +40,18 @@ class Base:
 
     def _set_clock(self, calendar, ms):
         return False
+
+    def read_file(self, path):
+        raise NotImplementedError
+
+    def write_file(self, path, data):
+        raise NotImplementedError
+
+    def flag(self):
+        raise NotImplementedError
+
+    def sleep_ms(self, ms):
+        raise NotImplementedError
 
     @property
     def board(self):

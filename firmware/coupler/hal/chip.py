@@ -1,4 +1,6 @@
 # What the hal takes from MicroPython's ESP32 modules: machine and esp32. The virtual board has them on CPython too.
+# The rest of what this mixin uses comes from the Hal it is part of:
+# pyright: reportAttributeAccessIssue=false
 
 import asyncio
 
@@ -6,6 +8,7 @@ import esp32
 import machine
 
 from coupler.const import const
+from coupler.hal.base import Base
 
 _RELAXED_MS = const(600000)
 _BLINKS = const(20)
@@ -30,10 +33,11 @@ class Watchdog:
         self._wdt = machine.WDT(timeout=_RELAXED_MS)
 
 
-class Chip:
-    """The part of the hal that any runtime with these modules shares; Hal adds clock, files and flags."""
+class Chip(Base):
+    """The part of the hal that any runtime with these modules shares; Hal adds ticks, files and flags."""
 
     def __init__(self):
+        super().__init__()
         self._nvs = esp32.NVS("kobler")
         self._timers = 0  # number 0 belongs to the UARTs' receive-idle interrupt
         self._light = None

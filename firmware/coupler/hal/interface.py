@@ -1,4 +1,6 @@
 # The network interface that the configuration names, on the pins of the board's file: Ethernet (RMII or SPI) or Wi-Fi.
+# The stubs know little of network.LAN:
+# pyright: reportAttributeAccessIssue=false, reportCallIssue=false
 
 import machine
 import network
@@ -78,4 +80,5 @@ def _lan(wiring):
         if pin is not None:
             options[name] = pin
     phy = getattr(network, "PHY_" + wiring["phy"])
-    return network.LAN(phy_type=phy, phy_addr=wiring.get("addr", 0), **options)
+    lan = getattr(network, "LAN")  # the stubs know neither its arguments nor its methods
+    return lan(phy_type=phy, phy_addr=wiring.get("addr", 0), **options)

@@ -14,7 +14,7 @@ except ImportError:  # the unix port has no esp32 module
     from coupler.hal.bare import Bare as Chip
 
 
-class Hal(Chip, Base):
+class Hal(Chip, Base):  # pyright: ignore[reportGeneralTypeIssues] - one of the two above
     name = "micropython"
 
     ticks_ms = staticmethod(time.ticks_ms)

@@ -49,9 +49,9 @@ class Report:
             raise ValueError("%s: only numbers have a deadband and an aggregate other than last" % path)
         self._at = None  # ticks of the last sample
         self._quality = None
-        self.sent = self.rest = None
+        self.sent = self.rest = 0
         self._count = 0  # readings since then
-        self._sum = None
+        self._sum = 0
 
     def feed(self, value, quality, now, diff):
         """Take a reading at ticks `now`; its value is None unless quality is None, which is good.
@@ -81,7 +81,7 @@ class Report:
         self._at = now
         self.sent = value
         self._count = 0
-        self._sum = None
+        self._sum = 0
 
     def _add(self, value):
         agg = self._agg

@@ -1,4 +1,6 @@
 # The current value of every point, and the way from a block of registers to samples.
+# Texts, which codec.decode() may give, have neither scale nor offset:
+# pyright: reportOperatorIssue=false
 
 from coupler.const import const
 from coupler.points import codec

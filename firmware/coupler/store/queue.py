@@ -11,17 +11,17 @@ _RESERVE = const(1000)
 
 
 class Queue:
-    """Bounded: when full the oldest sample is dropped, and counted. `on_put` is called after each put, if set.
+    """Bounded: when full the oldest sample is dropped, and counted. `on_put` is called after each put.
 
     A sample is (seq, name, value, quality, unix_ms or None, ticks_ms, unit)."""
 
-    def __init__(self, capacity, hal):
+    def __init__(self, capacity, hal, on_put=None):
         self._hal = hal
-        self._ring = [None] * capacity
+        self.on_put = on_put
+        self._ring: list = [None] * capacity
         self._first = 0
         self._count = 0
         self._reserved = self._next = (hal.get_number(_NAME) or 0) + 1
-        self.on_put = None
         self.dropped = 0
         self.acked = 0
 

@@ -86,11 +86,31 @@ def up(
     raise typer.Exit(code)
 
 
-def watch(state: State = _STATE, as_json: Json = False, time: For = None) -> None:
-    """Print the samples of the coupler that runs on a state folder, as another client of its broker."""
+def watch(
+    state: State = _STATE,
+    config: Annotated[
+        Path | None, typer.Option("--config", help="Watch the broker of this configuration, not a running flash.sh.")
+    ] = None,
+    url: Annotated[str | None, typer.Option("--url", help="Watch this broker, wss://… or mqtts://…")] = None,
+    as_json: Json = False,
+    time: For = None,
+) -> None:
+    """Print the samples of a coupler as another client of its broker, with a certificate of STATE's authority."""
+    seconds = duration(time)
+    if config is not None and url is not None:
+        raise UsageError("--config and --url both name a broker: give one of them")
+
     from .watch import watch as run
 
-    raise typer.Exit(run(state, as_json, duration(time)))
+    if config is not None:
+        from ..config import load
+        from ..mqtt_link import Endpoint
+
+        found = load(config).cloud.url
+        if found is None:
+            raise UsageError(f"{config} names no broker: give [cloud] a url")
+        url = Endpoint(found.scheme, found.host, found.port, found.path).url
+    raise typer.Exit(run(state, url, as_json, seconds))
 
 
 def duration(text: str | None) -> float | None:

@@ -68,11 +68,11 @@ class Remote:
                 self._ending.wait(_RETRY_S)
 
 
-def watch(state: Path, as_json: bool, seconds: float | None) -> int:
-    """Print samples until Ctrl-C, or for so long; then 0 if any came, else 1."""
+def watch(state: Path, url: str | None, as_json: bool, seconds: float | None) -> int:
+    """Print samples until Ctrl-C, or for so long; then 0 if any came, else 1. `url`: another broker than STATE's."""
     from ..pki import Authority
 
-    where = read_endpoint(state)
+    where = {"broker": url} if url else read_endpoint(state)
     issued = Authority.open(state / "pki").issue_client("watch")
     device = where["device"] if isinstance(where.get("device"), str) else "+"
     feed, count = Feed(), 0

@@ -46,7 +46,8 @@ class Download:
         if not self.active or self._inflate is None:
             raise LoaderError(FAILED, "no compressed download was begun")
         try:
-            plain = self._inflate.decompress(block)
+            # One byte more than is left tells enough: a small block may claim to be gigabytes.
+            plain = self._inflate.decompress(block, self._left + 1)
         except zlib.error as error:
             raise LoaderError(DEFLATE_ERROR, str(error)) from error
         if len(plain) > self._left:
