@@ -245,11 +245,8 @@ def test_characters_told_ahead_are_forgotten_when_a_collision_destroys_them(gues
 
         first.device.answer = answer  # type: ignore[attr-defined]
 
-    silent = Parrot(b"")
-    silent.name = "other"
-    lines, bus = guest(
-        "send(b'x')\nrest(200)\nsay(data=[b for b in u.read()])", Parrot(bytes(range(150)), 0.05), silent, during=during
-    )
+    script = "send(b'x')\nrest(200)\nsay(data=[b for b in u.read()])"
+    lines, bus = guest(script, Parrot(bytes(range(150)), 0.05), Parrot(b""), during=during)
     data = lines[0]["data"]
     # 87 characters of 0.573 ms had ended 50 ms after the start.
     assert data[:87] == list(range(87))

@@ -1,7 +1,4 @@
 # A host without the chip's modules: clock, files and sockets are real, there is no UART, LED or watchdog to drive.
-# The rest of what this mixin uses comes from the Hal it is part of:
-# pyright: reportAttributeAccessIssue=false
-
 
 import json
 

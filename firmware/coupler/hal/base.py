@@ -1,6 +1,4 @@
 # What the runtimes share: wall clock, board file, atomic writes. Each Hal adds its own primitives.
-# The rest of what this mixin uses comes from the Hal it is part of:
-# pyright: reportAttributeAccessIssue=false
 
 import json
 import time
@@ -38,7 +36,9 @@ class Base:
             self._correction += unix_ms - self._clock_ms()
         self._known = True
 
-    def _set_clock(self, calendar, ms):
+    # What each Hal has its own way for:
+
+    def _set_clock(self, calendar, ms) -> bool:
         return False
 
     def read_file(self, path):

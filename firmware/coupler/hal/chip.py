@@ -1,6 +1,4 @@
 # What the hal takes from MicroPython's ESP32 modules: machine and esp32. The virtual board has them on CPython too.
-# The rest of what this mixin uses comes from the Hal it is part of:
-# pyright: reportAttributeAccessIssue=false
 
 import asyncio
 

@@ -1,10 +1,8 @@
-# The hal on CPython: over the virtual board's modules where they can be imported, else over the host alone (unit tests).
+# The hal on CPython: over the virtual board's modules where they can be imported, else over the host alone.
 
 import asyncio
 import os
 import time
-
-from coupler.hal.base import Base
 
 try:
     from coupler.hal.chip import Chip
@@ -44,16 +42,18 @@ class Flag:
         self._set = False
 
 
-class Hal(Chip, Base):
+class Hal(Chip):
     name = "cpython"
 
     urandom = staticmethod(os.urandom)
-    flag = Flag
 
     def __init__(self, root=None):
         self._root = root or os.environ.get("KOBLER_ROOT") or os.getcwd()
-        Base.__init__(self)
-        Chip.__init__(self)
+        super().__init__()
+
+    def flag(self):
+        """To be set by a soft interrupt and awaited by one task."""
+        return Flag()
 
     def ticks_ms(self):
         return time.monotonic_ns() // 1000000 % _PERIOD

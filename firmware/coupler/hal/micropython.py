@@ -1,4 +1,4 @@
-# The hal on MicroPython: the chip, the virtual board, and (without a UART and network) the unix port under the unit tests.
+# The hal on MicroPython: the chip, the virtual board, and the unix port under the unit tests.
 
 import asyncio
 import errno
@@ -6,30 +6,32 @@ import gc
 import os
 import time
 
-from coupler.hal.base import Base
-
 try:
     from coupler.hal.chip import Chip
 except ImportError:  # the unix port has no esp32 module
     from coupler.hal.bare import Bare as Chip
 
 
-class Hal(Chip, Base):  # pyright: ignore[reportGeneralTypeIssues] - one of the two above
+class Hal(Chip):  # pyright: ignore[reportGeneralTypeIssues] - one of the two above
     name = "micropython"
 
     ticks_ms = staticmethod(time.ticks_ms)
     ticks_us = staticmethod(time.ticks_us)
     ticks_diff = staticmethod(time.ticks_diff)
     ticks_add = staticmethod(time.ticks_add)
-    sleep_ms = staticmethod(asyncio.sleep_ms)
     urandom = staticmethod(os.urandom)
     mem_free = staticmethod(gc.mem_free)
-    flag = asyncio.ThreadSafeFlag
 
     def __init__(self, root=""):
         self._root = root
-        Base.__init__(self)
-        Chip.__init__(self)
+        super().__init__()
+
+    def flag(self):
+        """To be set by an interrupt and awaited by one task."""
+        return asyncio.ThreadSafeFlag()
+
+    def sleep_ms(self, ms):
+        return asyncio.sleep_ms(ms)
 
     @property
     def net(self):

@@ -1,7 +1,7 @@
 # The UART of an RS-485 bus with its driver enable (DE).
 #
-# DE has to fall within a character after the last stop bit, or it destroys the answer; and asyncio on the chip looks at
-# its tasks every 10 ms only. So a timer's soft interrupt wakes us a millisecond or two before the end, the rest is spun.
+# DE has to fall within a character after the last stop bit, or it destroys the answer; and asyncio on the chip looks
+# at its tasks every 10 ms only. So a timer's soft interrupt wakes us a millisecond before the end, the rest is spun.
 # The same timer bounds the wait for bytes, which the UART's receive-idle interrupt ends.
 
 from coupler.const import const

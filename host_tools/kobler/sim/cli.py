@@ -24,12 +24,8 @@ def _group() -> None:
 
 @app.command()
 def run(
-    flash: Annotated[
-        Path | None, typer.Option(help="Start from this flash image instead of a fresh build.")
-    ] = None,
-    usb: Annotated[
-        int, typer.Option(min=0, max=65535, help="TCP port of the USB port; 0: any free one.")
-    ] = 0,
+    flash: Annotated[Path | None, typer.Option(help="Start from this flash image instead of a fresh build.")] = None,
+    usb: Annotated[int, typer.Option(min=0, max=65535, help="TCP port of the USB port; 0: any free one.")] = 0,
     rs485: Annotated[
         Path | None, typer.Option(help="No demonstration devices; the bus's far end is a pty at this path.")
     ] = None,

@@ -56,8 +56,7 @@ def open_or_create(image: Path, chip: str, flash_size: int, mac: bytes | None = 
         for what, its, wanted in (("chip", have.chip, chip), ("flash size", have.flash_size, flash_size)):
             if its != wanted:
                 raise KoblerError(
-                    f"{image} belongs to a board with {what} {its}, not {wanted}; "
-                    "choose that board or another image"
+                    f"{image} belongs to a board with {what} {its}, not {wanted}; choose that board or another image"
                 )
         if mac is None or mac == have.mac_bytes:
             return have

@@ -129,7 +129,5 @@ def _bind(port: int) -> socket.socket:
     except (OSError, OverflowError) as error:
         place.close()
         reason = error.strerror if isinstance(error, OSError) else "not a TCP port"
-        raise KoblerError(
-            f"USB port {port} on 127.0.0.1: {reason}; choose another, or 0 for a free one"
-        ) from error
+        raise KoblerError(f"USB port {port} on 127.0.0.1: {reason}; choose another, or 0 for a free one") from error
     return place

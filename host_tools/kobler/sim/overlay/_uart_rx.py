@@ -36,6 +36,7 @@ class Receiver:
     def clear(self):
         self.buffer = bytearray()
         self._coming = []
+        self._taken = 0  # when the last character that was taken in had ended
         self.restart()
 
     def restart(self):
@@ -45,9 +46,14 @@ class Receiver:
 
     def tell(self, t, char_ns, data, signal, idle):
         """`signal`, `idle`: whether IRQ_RX and RXIDLE are wanted for it."""
-        self._coming.append([t, char_ns, len(data), 0, data])
+        stretch = [t, char_ns, len(data), 0, data]
+        # What is told anew of the time that has been taken in comes too late to be heard differently.
+        stretch[3] = _count_before(stretch, self._taken + 1)
+        if stretch[3] == len(data):
+            return
+        self._coming.append(stretch)
         if signal:
-            self._signals.append([t, char_ns, len(data), 0])
+            self._signals.append(stretch[:4])
         if idle:
             self._bursts.append([t, t + (len(data) - 1) * char_ns // 1000])
 
@@ -63,6 +69,8 @@ class Receiver:
             s = self._coming[0]
             n = _count_before(s, now + 1)
             new = n - s[3]
+            if new:
+                self._taken = _time(s, n - 1)
             room = self.size - len(self.buffer)
             if new > room:
                 self.overflow += new - room
