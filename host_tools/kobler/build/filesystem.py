@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import PurePosixPath
 
 from ..boards import SECTOR
@@ -18,6 +19,12 @@ _DISK_VERSION = 0x20000
 
 def make(files: Iterable[Module], size: int) -> tuple[bytes, int]:
     """(image, bytes in use); `/etc` is there for what provisioning brings."""
+    # Python delivers Ctrl-C to the main thread; there, it would be raised in a callback of the C library and lost.
+    with ThreadPoolExecutor(1) as other:
+        return other.submit(_make, files, size).result()
+
+
+def _make(files: Iterable[Module], size: int) -> tuple[bytes, int]:
     from littlefs import LittleFS, LittleFSError
 
     fs = LittleFS(block_size=SECTOR, block_count=size // SECTOR, disk_version=_DISK_VERSION, **_GEOMETRY)

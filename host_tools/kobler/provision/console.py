@@ -56,7 +56,6 @@ class _Bounded:
 
     def __init__(self, port: Any) -> None:
         self._port = port
-        self._promised = False
         self.lost = False
         self.deadline = time.monotonic() + _CONNECT_SECONDS
 
@@ -72,16 +71,15 @@ class _Bounded:
 
     def inWaiting(self) -> int:  # the name that mpremote calls
         with self._call() as port:
-            waiting = int(port.in_waiting)
-        self._promised = waiting > 0
-        return waiting
+            return int(port.in_waiting)
 
     def read(self, size: int = 1) -> bytes:
-        promised, self._promised = self._promised, False
+        began = time.monotonic()
         with self._call() as port:
             data = bytes(port.read(size))
-            if promised and not data:
-                raise serial.SerialException("hung up")  # all that pyserial shows of a lost RFC 2217 connection
+            # All that pyserial shows of a lost RFC 2217 connection: nothing, and sooner than the timeout.
+            if not data and size and time.monotonic() - began < _READ_TIMEOUT / 2:
+                raise serial.SerialException("hung up")
         return data
 
     def write(self, data: bytes) -> int | None:
@@ -93,7 +91,7 @@ class _Bounded:
         return getattr(self._port, name)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name in ("_port", "_promised", "lost", "deadline"):
+        if name in ("_port", "lost", "deadline"):
             object.__setattr__(self, name, value)
         else:
             setattr(self._port, name, value)
