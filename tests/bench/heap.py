@@ -1,4 +1,4 @@
-"""Heap taken by each module on a 32-bit heap: the wasm MicroPython under node, which counts within 20 % of the chip's."""
+"""Heap taken by each module on a 32-bit heap: the wasm MicroPython under node, within 20 % of the chip's."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ _PROBE = Path(__file__).with_name("heap.mjs")
 
 # Modules that need no socket, UART or asyncio to be imported, in the order in which the unit loads them.
 _RUNNING = (
-    "const", "bus.errors", "bus.pdu", "bus.plan", "bus.rtu", "bus.client", "bus.poller", "points.codec", "points.report",
-    "points.table", "store.queue", "net.errors", "net.dns", "net.resolve", "net.sntp", "uplink.errors", "uplink.utf8",
+    "const", "bus.errors", "bus.pdu", "bus.plan", "bus.rtu", "bus.client", "bus.poller", "points.codec",
+    "points.report", "points.table", "store.queue", "net.errors", "net.dns", "net.resolve", "net.sntp", "uplink.errors", "uplink.utf8",
     "uplink.websocket", "uplink.mqtt", "uplink.senml", "uplink.plain", "uplink.link", "uplink.outbox", "uplink.inbox",
     "uplink.session", "watch", "health", "app",
 )  # fmt: skip
@@ -50,10 +50,9 @@ def modules_on_32_bit() -> Iterator[Row]:
             path = Path(scratch) / module.target
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(module.data)
-        done = subprocess.run(
-            ["node", str(_PROBE), str(folder / "node_modules"), scratch, *("coupler." + name for name in (*_RUNNING, *_ENROLMENT))],
-            capture_output=True, text=True, timeout=120, check=True,
-        )  # fmt: skip
+        modules = ["coupler." + name for name in (*_RUNNING, *_ENROLMENT)]
+        command = ["node", str(_PROBE), str(folder / "node_modules"), scratch, *modules]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
     taken = json.loads(done.stdout)
     for name, size in taken.items():
         yield row(f"heap.module.{name.removeprefix('coupler.')}", size, "bytes", None)

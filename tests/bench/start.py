@@ -1,4 +1,4 @@
-"""What a user waits for, and what the firmware costs: time to the first live value, flash by module, heap after start."""
+"""What a user waits for, and what the firmware costs: time to the first live value, flash by module, heap."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 from main import Row, row
 

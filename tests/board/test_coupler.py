@@ -74,7 +74,9 @@ def test_a_unit_that_was_only_interrupted_can_go_on_from_the_repl(coupler: Any) 
 
 
 def test_the_private_key_is_nowhere_in_what_the_unit_sent(coupler: Any) -> None:
-    text = coupler.mpremote("exec", "import binascii; print(binascii.hexlify(open('/etc/key.der','rb').read()).decode())")
+    text = coupler.mpremote(
+        "exec", "import binascii; print(binascii.hexlify(open('/etc/key.der','rb').read()).decode())"
+    )
     # SEC1 ECPrivateKey: SEQUENCE, INTEGER 1, OCTET STRING of 32 bytes.
     key = bytes.fromhex(text.strip())[7:39]
     coupler.mpremote("reset")

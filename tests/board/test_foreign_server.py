@@ -77,20 +77,16 @@ def _registers() -> list[str]:
 def test_values_of_a_libmodbus_server_reach_the_broker(server_program: Path, tmp_path: Path) -> None:
     config, bus = tmp_path / "site.toml", tmp_path / "bus"
     config.write_text(_CONFIG, encoding="utf-8")
-    up = subprocess.Popen(
-        [sys.executable, "-m", "kobler", "up", "--json", "--for", "8s", "--config", config, "--rs485", bus]
-        + ["--state", tmp_path / "state"],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+    command = [sys.executable, "-m", "kobler", "up", "--json", "--for", "8s", "--config", config]
+    command += ["--rs485", bus, "--state", tmp_path / "state"]
+    up = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     server = None
     try:
         deadline = time.monotonic() + 60
         while not bus.exists():
             assert up.poll() is None and time.monotonic() < deadline, up.communicate(timeout=5)
             time.sleep(0.05)
-        server = subprocess.Popen(
-            [server_program, bus, "38400", "N", "17", "52", *_registers()], stdin=subprocess.PIPE
-        )
+        server = subprocess.Popen([server_program, bus, "38400", "N", "17", "52", *_registers()], stdin=subprocess.PIPE)
         out, err = up.communicate(timeout=90)
     finally:
         up.kill()

@@ -32,8 +32,8 @@ ALLOWED = {
 
 # Modules that exist on one runtime only, or whose behaviour differs between them.
 RUNTIME_MODULES = {
-    "machine", "esp32", "network", "micropython", "uctypes", "select", "socket", "ssl", "tls", "vfs", "btree", "bluetooth",
-    "busio", "board", "digitalio", "microcontroller", "supervisor", "wifi", "socketpool", "storage", "watchdog", "nvm",
+    "machine", "esp32", "network", "micropython", "uctypes", "select", "socket", "ssl", "tls", "vfs", "btree",
+    "bluetooth", "busio", "board", "digitalio", "microcontroller", "supervisor", "wifi", "socketpool", "storage", "watchdog", "nvm",
     "serial", "pathlib", "threading", "subprocess", "_thread", "ctypes", "fcntl", "termios", "pty",
 }  # fmt: skip
 
@@ -93,7 +93,7 @@ def test_no_module_is_part_of_a_circle() -> None:
     for name, path in known.items():
         found = set()
         for _, target in imports(path):
-            # `from package.module import name` and `from package import module` look alike: take the longest that exists.
+            # `from package.module import name` and `from package import module` look alike: the longest that exists.
             hit = target if target in known else target.rpartition(".")[0]
             if hit in known and hit != name:
                 found.add(hit)

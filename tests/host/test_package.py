@@ -22,9 +22,8 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the unpacked wheel, as pip installs it; its dependencies are those of this environment."""
     folder = tmp_path_factory.mktemp("package")
     pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
-    done = subprocess.run(
-        [*pip, "wheel", "--no-deps", "--wheel-dir", folder, _ROOT], capture_output=True, text=True, timeout=100, check=False
-    )  # fmt: skip
+    wheel_here = [*pip, "wheel", "--no-deps", "--wheel-dir", folder, _ROOT]
+    done = subprocess.run(wheel_here, capture_output=True, text=True, timeout=100, check=False)
     assert done.returncode == 0, done.stderr
     (wheel,) = folder.glob("kobler-*.whl")
     subprocess.run([*pip, "install", "--no-deps", "--target", folder / "site", wheel], check=True, timeout=60)

@@ -67,9 +67,7 @@ def test_command_works_without_posix_modules(arguments: list[str], tmp_path: Pat
     ],
     ids=["flash", "provision", "doctor"],
 )
-def test_command_gets_as_far_as_its_peer_without_posix_modules(
-    arguments: list[str], said: str, tmp_path: Path
-) -> None:
+def test_command_gets_as_far_as_its_peer_without_posix_modules(arguments: list[str], said: str, tmp_path: Path) -> None:
     run(["build", "--board", "virtual", "--state", "state"], tmp_path)
     done = run(arguments, tmp_path)
     assert done.returncode == 1 and said in done.stdout + done.stderr

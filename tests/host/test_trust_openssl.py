@@ -34,9 +34,7 @@ needs_openssl = pytest.mark.skipif(shutil.which("openssl") is None, reason="open
 def vectors(name: str) -> list[Any]:
     path = VECTORS / name
     if not path.exists():
-        return [
-            pytest.param(None, None, id=name, marks=pytest.mark.skip(f"../shared/data/{name} is not here"))
-        ]
+        return [pytest.param(None, None, id=name, marks=pytest.mark.skip(f"../shared/data/{name} is not here"))]
     groups = json.loads(path.read_text())["testGroups"]
     return [pytest.param(path, number, id=f"{name}-{number}") for number in range(0, len(groups), 10)]
 
@@ -101,9 +99,7 @@ def test_keys_and_signatures_agree_with_cryptography(private: int, message: byte
 def test_made_up_signatures_are_judged_as_cryptography_judges_them(digest: bytes, r: int, s: int) -> None:
     host = ec.derive_private_key(4711, ec.SECP256R1())
     try:
-        host.public_key().verify(
-            utils.encode_dss_signature(r, s), digest, ec.ECDSA(utils.Prehashed(hashes.SHA256()))
-        )
+        host.public_key().verify(utils.encode_dss_signature(r, s), digest, ec.ECDSA(utils.Prehashed(hashes.SHA256())))
         valid = True
     except InvalidSignature:
         valid = False

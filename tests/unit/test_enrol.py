@@ -186,9 +186,7 @@ def test_power_may_fail_before_any_flash_operation():
     enrol.commit(whole)
     new = whole.files
     assert sorted(new) == sorted(_FILES)
-    assert (
-        whole.operations == 9
-    )  # the log, three files (the CA is as it was), the log's end, four staged files
+    assert whole.operations == 9  # the log, three files (the CA is as it was), the log's end, four staged files
     outcomes = set()
     for first in range(whole.operations):
         torn = Hal(dict(staged), cut=first)
@@ -230,9 +228,7 @@ def test_what_does_not_fit_together_is_refused_and_nothing_changes():
     other = p256.public_key(4711)
     wrong_ca = _certificate("CA", p256.public_key(99), key=99, extensions=(_CA,))
     no_ca = _certificate("CA", p256.public_key(_CA_KEY))
-    no_signer = _certificate(
-        "CA", p256.public_key(_CA_KEY), extensions=(_CA, (b"\x55\x1d\x0f", b"\x03\x02\x07\x80"))
-    )
+    no_signer = _certificate("CA", p256.public_key(_CA_KEY), extensions=(_CA, (b"\x55\x1d\x0f", b"\x03\x02\x07\x80")))
     strange = (_NOT_CA, (b"\x55\x1d\x7f", b"\x05\x00"))
     cases = (
         ("certificate is not for this unit's key", lambda h, r: _stage(h, "cert", _certificate(_ID, other))),

@@ -167,9 +167,7 @@ class Authority:
         files.write_public(record, files.certificate_pem(certificate))
         return certificate
 
-    def _pair(
-        self, kind: str, name: str, alternatives: Sequence[x509.GeneralName], *, server: bool
-    ) -> Issued:
+    def _pair(self, kind: str, name: str, alternatives: Sequence[x509.GeneralName], *, server: bool) -> Issued:
         key_path = self.folder / kind / f"{name}.key"
         cert_path = self.folder / kind / f"{name}.pem"
         remedy = f"remove {key_path} and {cert_path} to have new ones made"
@@ -184,9 +182,7 @@ class Authority:
             if not self._still_good(certificate, key, alternatives):
                 certificate = None
         if certificate is None:
-            certificate = self._sign(
-                key.public_key(), name, alternatives, certificates.LEAF_DAYS, server=server
-            )
+            certificate = self._sign(key.public_key(), name, alternatives, certificates.LEAF_DAYS, server=server)
             chain = b"".join(files.certificate_pem(one) for one in [certificate, *self.chain])
             files.write_public(cert_path, chain)
         end = certificate.not_valid_after_utc

@@ -33,6 +33,7 @@ except ImportError:
     def _cpu():
         return _time.process_time_ns() // 1000
 
+
 import sys as _sys
 
 FLASH_PROGRAM = 0x01
