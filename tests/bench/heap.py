@@ -18,8 +18,8 @@ _PROBE = Path(__file__).with_name("heap.mjs")
 # Modules that need no socket, UART or asyncio to be imported, in the order in which the unit loads them.
 _RUNNING = (
     "const", "bus.errors", "bus.pdu", "bus.plan", "bus.rtu", "bus.client", "bus.poller", "points.codec",
-    "points.report", "points.table", "store.queue", "net.errors", "net.dns", "net.resolve", "net.sntp", "uplink.errors", "uplink.utf8",
-    "uplink.websocket", "uplink.mqtt", "uplink.senml", "uplink.plain", "uplink.link", "uplink.outbox", "uplink.inbox",
+    "points.report", "points.table", "store.queue", "net.errors", "net.dns", "net.resolve", "net.sntp",
+    "uplink.errors", "uplink.utf8", "uplink.websocket", "uplink.mqtt", "uplink.senml", "uplink.plain", "uplink.link", "uplink.outbox", "uplink.inbox",
     "uplink.session", "watch", "health", "app",
 )  # fmt: skip
 # Imported for an enrolment only, while nothing else runs.

@@ -33,8 +33,8 @@ ALLOWED = {
 # Modules that exist on one runtime only, or whose behaviour differs between them.
 RUNTIME_MODULES = {
     "machine", "esp32", "network", "micropython", "uctypes", "select", "socket", "ssl", "tls", "vfs", "btree",
-    "bluetooth", "busio", "board", "digitalio", "microcontroller", "supervisor", "wifi", "socketpool", "storage", "watchdog", "nvm",
-    "serial", "pathlib", "threading", "subprocess", "_thread", "ctypes", "fcntl", "termios", "pty",
+    "bluetooth", "busio", "board", "digitalio", "microcontroller", "supervisor", "wifi", "socketpool", "storage",
+    "watchdog", "nvm", "serial", "pathlib", "threading", "subprocess", "_thread", "ctypes", "fcntl", "termios", "pty",
 }  # fmt: skip
 
 
