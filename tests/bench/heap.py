@@ -19,8 +19,8 @@ _PROBE = Path(__file__).with_name("heap.mjs")
 _RUNNING = (
     "const", "bus.errors", "bus.pdu", "bus.plan", "bus.rtu", "bus.client", "bus.poller", "points.codec",
     "points.report", "points.table", "store.queue", "net.errors", "net.dns", "net.resolve", "net.sntp",
-    "uplink.errors", "uplink.utf8", "uplink.websocket", "uplink.mqtt", "uplink.senml", "uplink.plain", "uplink.link", "uplink.outbox", "uplink.inbox",
-    "uplink.session", "watch", "health", "app",
+    "uplink.errors", "uplink.utf8", "uplink.websocket", "uplink.mqtt", "uplink.senml", "uplink.plain",
+    "uplink.link", "uplink.outbox", "uplink.inbox", "uplink.session", "watch", "health", "app",
 )  # fmt: skip
 # Imported for an enrolment only, while nothing else runs.
 _ENROLMENT = ("trust.der", "trust.p256", "trust.csr", "trust.x509", "trust.switch", "trust.enrol")
