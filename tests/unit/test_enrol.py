@@ -246,7 +246,7 @@ def test_what_does_not_fit_together_is_refused_and_nothing_changes():
         ("unknown critical extension", lambda h, r: _answer(h, r, extensions=strange)),
         ("certificate: ", lambda h, r: _stage(h, "cert", b"rubbish")),
         ("CA certificate: ", lambda h, r: _stage(h, "ca", b"\x30\x80\x00\x00")),
-        ("configuration is not JSON", lambda h, r: _stage(h, "config", b"{")),
+        ("configuration is not JSON", lambda h, r: _stage(h, "config", b"nope")),
         ("configuration is of a version", lambda h, r: _stage(h, "config", b'{"v":2}')),
         ("configuration is of a version", lambda h, r: _stage(h, "config", b"[1]")),
     )

@@ -222,7 +222,7 @@ def test_methods_are_answered_and_one_that_fails_harms_nobody():
     s.inbox.call = lambda name, arguments: 1 // 0
     topic, answer = answered(s, "kobler/id/method/read/7", b"")[0]
     assert topic == "kobler/id/result/500/7" and "ZeroDivisionError" in answer["error"]
-    assert answered(s, "kobler/id/method/read/8", b"{")[0][0] == "kobler/id/result/400/8"
+    assert answered(s, "kobler/id/method/read/8", b"nope")[0][0] == "kobler/id/result/400/8"
     assert s.count["refused"] == 1
 
 
