@@ -50,7 +50,7 @@ def test_any_message_from_the_cloud(name: str, payload: bytes) -> None:
 values = st.none() | st.booleans() | st.integers(-(2**63), 2**64) | st.floats() | st.text(max_size=20)
 sample = st.tuples(
     st.text(min_size=1, max_size=20), values, st.none() | st.text(min_size=1, max_size=9),
-    st.none() | st.integers(1, 2**43), st.none() | st.text(min_size=1, max_size=5),
+    st.none() | st.integers(1, 2**42), st.none() | st.text(min_size=1, max_size=5),
 )  # fmt: skip
 
 
@@ -70,7 +70,7 @@ def test_every_pack_is_json_that_says_what_was_measured(
     for (name, value, quality, ms, unit), (seq, record) in zip(rows, enumerate(records), strict=True):
         assert (record["n"], record.get("u"), record["seq"]) == (name, unit, seq)
         base = record.get("bt", base)
-        assert math.isclose(base + record.get("t", 0), (ms or 0) / 1000, rel_tol=1e-12, abs_tol=1e-6)
+        assert math.isclose(base + record.get("t", 0), (ms or 0) / 1000, abs_tol=1e-5 + base * 1e-15)
         assert len({"v", "vs", "vb"} & set(record)) == 1
         if isinstance(value, bool):
             assert record["vb"] is value
