@@ -18,7 +18,6 @@ from typing import Any
 
 import pytest
 
-
 COMMAND = [sys.executable, "-P", "-m", "kobler"]
 # Most of it is waiting for esptool; a busy machine may need several times as long as the seven seconds of an idle one.
 PATIENCE = 60.0
