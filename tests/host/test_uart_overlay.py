@@ -236,22 +236,22 @@ def test_characters_told_ahead_are_forgotten_when_a_collision_destroys_them(gues
         original = first.device.answer  # type: ignore[attr-defined]
 
         def answer(frame: bytes, t: float) -> bytes:
-            # The answer takes from 50 to 136 ms after the request; the other device breaks in at 100 ms.
+            # The answer takes from 50 to 188 ms after the request; the other device, told at 60 ms, breaks in at 150 ms.
             now = asyncio.get_running_loop().time()
             asyncio.get_running_loop().call_later(
-                t + 0.08 - now, lambda: bus.transmit(second, round((t + 0.1) * 1e9), bytes(20))
+                t + 0.06 - now, lambda: bus.transmit(second, round((t + 0.15) * 1e9), bytes(20))
             )
             return original(frame, t)  # type: ignore[no-any-return]
 
         first.device.answer = answer  # type: ignore[attr-defined]
 
-    script = "send(b'x')\nrest(200)\nsay(data=[b for b in u.read()])"
-    lines, bus = guest(script, Parrot(bytes(range(150)), 0.05), Parrot(b""), during=during)
+    script = "send(b'x')\nrest(300)\nsay(data=[b for b in u.read()])"
+    lines, bus = guest(script, Parrot(bytes(range(240)), 0.05), Parrot(b""), during=during)
     data = lines[0]["data"]
-    # 87 characters of 0.573 ms had ended 50 ms after the start.
-    assert data[:87] == list(range(87))
-    assert data[88:100] != list(range(88, 100))
-    assert data[-20:] == list(range(130, 150))
+    # 174 characters of 0.573 ms had ended 100 ms after the start.
+    assert data[:174] == list(range(174))
+    assert data[175:187] != list(range(175, 187))
+    assert data[-20:] == list(range(220, 240))
     assert bus.stats.collisions == 1
 
 
