@@ -20,6 +20,8 @@ Key = tuple[str | int, ...]
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
 _SPACE = re.compile(r"(?:[ \t\r\n]|#[^\n]*)*")
 _BLANK = re.compile(r"[ \t]*")
+_LONG_NUMBER = re.compile(r"\d(?:_?\d){4300}")
+_DEEPEST = 32  # far more than any model here has
 _SCALAR = re.compile(r"[^,\]}\n#]+")
 _STRING = re.compile(
     r'"""(?:[^\\]|\\.)*?"{3,5}|' + r"'''.*?'{3,5}|" + r'"(?:[^"\\\n]|\\.)*"|' + r"'[^'\n]*'",
@@ -152,9 +154,20 @@ class TomlSource:
         text = text.removeprefix("\ufeff").replace("\r\n", "\n")
         try:
             data = tomllib.loads(text)
+            lines = locate(text)
         except tomllib.TOMLDecodeError as e:
             raise UsageError(_syntax(path, text, str(e))) from None
-        return cls(path, data, locate(text))
+        except ValueError:
+            # Python converts no whole number this long.
+            match = _LONG_NUMBER.search(text)
+            number = text.count("\n", 0, match.start()) + 1 if match else 1
+            raise UsageError(f"{path}:{number}: not TOML: a number with too many digits") from None
+        except RecursionError:
+            raise UsageError(f"{path}:1: not TOML: nested too deeply") from None
+        for key, number in lines.items():
+            if len(key) > _DEEPEST:
+                raise UsageError(f"{path}:{number}: not a {what}: nested too deeply")
+        return cls(path, data, lines)
 
     def line(self, where: Key) -> int:
         """The line of a key path, or of the nearest thing around it that is in the text."""

@@ -120,7 +120,7 @@ def assert_nothing_left(state: Path) -> None:
 
 
 def test_from_nothing_to_live_values_and_all_that_surrounds_them(start: Any, state: Path) -> None:
-    up = start("up", "--json", "--for", "8s", "--state", str(state))
+    up = start("up", "--json", "--for", "12s", "--state", str(state))
     device = up.until("provisioned")["device"]
     up.until("sample", point="field/meter/power")
     where = json.loads((state / "endpoint.json").read_text())
@@ -135,6 +135,13 @@ def test_from_nothing_to_live_values_and_all_that_surrounds_them(start: Any, sta
     assert watch.end() == 0, watch.errors
     assert {event["device"] for event in watch.events} == {device}
     assert doctor.end() == 0, doctor.errors
+    command = [sys.executable, "-P", "-m", "kobler", "watch", "--json", "--for", "10s", "--state", str(state)]
+    piped = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert piped.stdout is not None and piped.stderr is not None
+    assert piped.stdout.readline().startswith(b'{"event": "sample"')
+    piped.stdout.close()  # as `head -1` does
+    assert piped.stderr.read() == b"" and piped.wait() == 1
+    piped.stderr.close()
     assert [line["check"] for line in doctor.events] == ["dns", "tcp", "tls", "websocket", "mqtt", "time"]
 
     assert up.end() == 0, up.errors
@@ -252,6 +259,17 @@ def test_a_mistake_is_one_line_and_an_exit_code(
     last = up.errors.splitlines()[-1]
     assert last.startswith("kobler: ") and said in last and "Traceback" not in up.errors
     assert_nothing_left(state)
+
+
+@pytest.mark.parametrize(("name", "folder"), [("endpoint.json", True), ("endpoint.new", True), ("board", False)])
+def test_what_lies_in_the_way_in_the_state_folder_is_named(start: Any, tmp_path: Path, name: str, folder: bool) -> None:
+    state = tmp_path / "state"
+    state.mkdir()
+    (state / name).mkdir() if folder else (state / name).touch()
+    up = start("up", "--json", "--for", "5s", "--state", str(state))
+    assert up.end() == 1
+    last = up.errors.splitlines()[-1]
+    assert last.startswith("kobler: cannot ") and str(state / name) in last and "Traceback" not in up.errors
 
 
 def test_a_malformed_configuration_names_file_and_line(start: Any, state: Path, tmp_path: Path) -> None:

@@ -106,6 +106,20 @@ def test_what_is_not_toml_is_named_by_file_and_line(make: Site, text: str, line:
         make(text)
 
 
+@pytest.mark.parametrize(
+    ("text", "line", "what"),
+    [
+        ("a = 1\nx = " + "[" * 5000, 1, "not TOML: nested too deeply"),
+        ("a = 1\n" + "b." * 3000 + "c = 1", 2, "not a configuration: nested too deeply"),
+        ("a = 1\nx = " + "9" * 5000, 2, "not TOML: a number with too many digits"),
+    ],
+    ids=["lists", "keys", "digits"],
+)
+def test_what_python_itself_cannot_hold_is_an_error_too(make: Site, text: str, line: int, what: str) -> None:
+    with pytest.raises(UsageError, match=rf"site\.toml:{line}: {what}"):
+        make(text)
+
+
 def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"nothing\.toml: there is no such configuration"):
         load(tmp_path / "nothing.toml")

@@ -270,3 +270,10 @@ def test_stock_esptool_over_stock_pyserial(stock_runs):
     assert "Detected flash size: 16MB" in runs["rom"][0]
     assert runs["rom"][1].count(b"\xc0") > 50
     assert runs["rom"][1] == runs["quick"][1]
+
+
+def test_the_watchdog_restarts_the_chip_once_esptool_has_said_its_last_word(tmp_path):
+    with RunningBoard(tmp_path / "flash.bin", "esp32s3", CHIPS["esp32s3"]) as board:
+        resets = board.board.resets
+        assert "Hard resetting with a watchdog" in board.esptool("--after", "watchdog-reset", "chip-id").ok()
+        assert board.board.resets >= resets + 2  # into the loader, and out of it

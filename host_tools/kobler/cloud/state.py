@@ -33,8 +33,10 @@ def locked(state: Path) -> Iterator[Path]:
             raise KoblerError(
                 f"the state folder {state} cannot be used: {reason}; stop it or name another: --state"
             ) from None
-        with suppress(FileNotFoundError):
-            (state / ENDPOINT).unlink()  # of a run that was killed
+        try:
+            (state / ENDPOINT).unlink(missing_ok=True)  # of a run that was killed
+        except OSError as error:
+            raise KoblerError(f"cannot remove {state / ENDPOINT}: {error.strerror}; remove it yourself") from None
         yield state
     finally:
         if connection is not None:
@@ -61,8 +63,11 @@ def endpoint(state: Path, **where: Any) -> Iterator[None]:
     """Keep STATE/endpoint.json while the block runs."""
     path = state / ENDPOINT
     new = path.with_suffix(".new")
-    new.write_text(json.dumps(where, indent=1) + "\n")
-    new.replace(path)
+    try:
+        new.write_text(json.dumps(where, indent=1) + "\n")
+        new.replace(path)
+    except OSError as error:
+        raise KoblerError(f"cannot write {new}: {error.strerror}; make it writable or name another: --state") from None
     try:
         yield
     finally:

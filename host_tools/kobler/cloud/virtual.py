@@ -24,7 +24,10 @@ class VirtualBoard:
 
     def __init__(self, state: Path, board: str, rs485: Path | None, runtime: str) -> None:
         folder = state / "board"
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise KoblerError(f"cannot make {folder}: {error.strerror}; remove it or name another: --state") from None
         self._log = folder / "log"
         self._command = [sys.executable, "-P", "-m", "kobler.cloud.board_process", "--board", board]
         self._command += ["--flash", str(folder / f"{Path(board).stem}.bin"), "--runtime", runtime]

@@ -11,6 +11,7 @@ import threading
 import time
 from datetime import datetime
 from pathlib import Path
+from typing import TextIO
 
 from ..errors import KoblerError
 from ..mqtt_client import Credentials, Endpoint, Link, MqttClient
@@ -76,15 +77,17 @@ def watch(state: Path, url: str | None, as_json: bool, seconds: float | None) ->
     issued = Authority.open(state / "pki").issue_client("watch")
     device = where["device"] if isinstance(where.get("device"), str) else "+"
     feed, count = Feed(), 0
+    # Printed outside the client, which takes every OSError, a closed standard output too, for its connection's.
+    printable: list[tuple[str, TextIO]] = []
 
     def show(topic: str, payload: bytes) -> None:
         nonlocal count
         for event in feed.take(topic, payload):
             if isinstance(event, Sample):
                 count += 1
-                print(json.dumps(event.as_json()) if as_json else line(event), flush=True)
+                printable.append((json.dumps(event.as_json()) if as_json else line(event), sys.stdout))
             elif isinstance(event, Presence) and not as_json:
-                print(f"{event.device} is {'online' if event.online else 'offline'}", file=sys.stderr)
+                printable.append((f"{event.device} is {'online' if event.online else 'offline'}", sys.stderr))
 
     with Interrupts():
         try:
@@ -93,6 +96,9 @@ def watch(state: Path, url: str | None, as_json: bool, seconds: float | None) ->
             deadline = None if seconds is None else time.monotonic() + seconds
             while deadline is None or (left := deadline - time.monotonic()) > 0:
                 client.loop(0.5 if deadline is None else min(0.5, left))
+                while printable:
+                    text, stream = printable.pop(0)
+                    print(text, file=stream, flush=True)
             client.close()
         except Stopped as stopped:
             return 0 if seconds is None and stopped.exit_code == 130 else stopped.exit_code

@@ -30,6 +30,8 @@ CONSOLE_BAUD = 115200
 _BAUD_TOLERANCE = 0.04
 # The chip tries to boot an unusable flash for ever; this often.
 _RETRY_S = 0.5
+# esptool sets some 15 ms; over the network, from a busy computer, its last words may take longer than that.
+_WATCHDOG_S = 0.1
 
 # What the ROM prints for a reset, and machine.reset_cause() after it.
 _CAUSES = {
@@ -180,9 +182,14 @@ class Board:
         """The boot ROM's loader or its host asks for it; see `rom.Wire`."""
         if cause == "run":
             self._start_program(Cause.POWER_ON)
+        elif cause == "rtc-watchdog":
+            # It runs out later: the host still has to lock its registers, and wants that answered.
+            self._later(_WATCHDOG_S, partial(self._watchdog_bites))
         else:
-            latched = cause == "software"
-            self._reset(Cause.HARD, latched or self._autoreset.gpio0_low, cause)
+            self._reset(Cause.HARD, True, cause)
+
+    def _watchdog_bites(self) -> None:
+        self._reset(Cause.HARD, self._autoreset.gpio0_low, "rtc-watchdog")
 
     def chip_reset(self, cause: Cause, asleep_s: float = 0.0) -> None:
         """The processor resets itself, or its watchdog does, or it sleeps first."""

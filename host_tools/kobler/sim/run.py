@@ -142,4 +142,6 @@ def _announce(board: Board, options: Options) -> None:
     print(f"flash   {board.flash.path}")
     if options.rs485 is not None:
         print(f"RS-485  {options.rs485}")
-    print(f"Try:    mpremote connect {board.usb_url} repl      Ctrl-C ends the board.", flush=True)
+    # Not mpremote's repl: it waits on a file descriptor, which pyserial's network ports do not have.
+    print(f"Try:    mpremote connect {board.usb_url} fs ls")
+    print(f"REPL:   pyserial-miniterm {board.usb_url} 115200      Ctrl-C here ends the board.", flush=True)
