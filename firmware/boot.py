@@ -4,3 +4,5 @@ from coupler import hal
 from coupler.trust import switch
 
 switch.recover(hal.get())
+del switch
+hal.get().forget("coupler.trust.switch")

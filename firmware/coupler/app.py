@@ -9,6 +9,7 @@ import json
 from coupler import VERSION
 from coupler.const import const
 from coupler.health import Health
+from coupler.net.errors import NetError
 from coupler.watch import Watch
 
 CONFIG = "/etc/config.json"
@@ -19,6 +20,7 @@ _AGE_MS = const(5000)
 _INTERFACE_MS = const(5000)
 _REPORT_MS = const(5000)  # after the start, then twice as long each time,
 _REPORT_MAX_MS = const(60000)  # up to this
+_SECOND_CHANCE_MS = const(600000)
 
 
 class Coupler:
@@ -36,6 +38,7 @@ class Coupler:
         self._watch = Watch(hal)
         self._table = Table(config["bus"], hal, self._queue.put)
         self._pollers = []
+        self._port = None
         self._online = asyncio.Event()  # an address was there once
         self._clock_known = asyncio.Event()
         boot = (hal.get_number("boot") or 0) + 1
@@ -54,7 +57,8 @@ class Coupler:
             raise ValueError("%s: this board has no RS-485 port" % path)
         if self._pollers:
             raise ValueError("%s: this board has one RS-485 port, which another bus has taken" % path)
-        client = Client(self._hal.uart(self._board["rs485"], cfg["baud"], cfg["parity"], cfg["stop"]), self._hal)
+        self._port = self._hal.uart(self._board["rs485"], cfg["baud"], cfg["parity"], cfg["stop"])
+        client = Client(self._port, self._hal)
         poller = Poller(client, cfg, self._hal, self._table.on_block, path)
         self._pollers.append((cfg["name"], poller))
         self._health.add("bus", cfg["name"], lambda: bus_figures(client, poller))
@@ -87,6 +91,12 @@ class Coupler:
             self._watch.start("report", self._report)
         await self._watch.run()
 
+    def release(self):
+        """After Ctrl-C, when no task is resumed any more: the bus is left free, the watchdog gives time."""
+        self._watch.relax()
+        if self._port:
+            self._port.release()
+
     async def _poll(self, name, poller):
         while True:
             await poller.step()
@@ -99,11 +109,15 @@ class Coupler:
             await self._hal.sleep_ms(_AGE_MS)
 
     async def _interface(self):
+        was_up = False
         while True:
-            if await self._hal.network_up(self._config["net"], self._board):
-                self._online.set()
-            else:
+            up = await self._hal.network_up(self._config["net"], self._board)
+            if not up:
                 print("kobler: no network yet")
+            elif not was_up:
+                self._online.set()
+                self._session.retry()
+            was_up = up
             await self._hal.sleep_ms(_INTERFACE_MS)
 
     async def _link(self):
@@ -112,24 +126,28 @@ class Coupler:
         await self._session.run()
 
     async def _clock(self):
-        from coupler.net import sntp
-        from coupler.net.errors import NetError
-
         hal = self._hal
         if hal.now_ms() is not None:
             self._date()  # it was running through a reset
         await self._online.wait()
         while True:
-            try:
-                now, server, trip = await sntp.query(hal, self._config["net"]["ntp"])
-            except NetError as error:
-                print("kobler: no time:", error)
-                await hal.sleep_ms(_CLOCK_RETRY_MS)
-            else:
-                hal.set_time(now)
-                self._date()
-                print("kobler: time from %s, round trip %d ms" % (server, trip))
-                await hal.sleep_ms(_CLOCK_AGAIN_MS)
+            await hal.sleep_ms(_CLOCK_AGAIN_MS if await self._ask_time() else _CLOCK_RETRY_MS)
+
+    async def _ask_time(self):
+        from coupler.net import sntp
+
+        hal = self._hal
+        try:
+            now, server, trip = await sntp.query(hal, self._config["net"]["ntp"])
+            hal.set_time(now)
+            self._date()
+            print("kobler: time from %s, round trip %d ms" % (server, trip))
+            return True
+        except NetError as error:
+            print("kobler: no time:", error)
+            return False
+        finally:
+            hal.forget("coupler.net.sntp", "coupler.net.dns")
 
     def _date(self):
         if not self._clock_known.is_set():
@@ -183,7 +201,12 @@ def main(hal):
     except ValueError as error:
         print("kobler: the configuration cannot be run: %s; provision it again" % error)
         return
+    except Exception:
+        hal.watchdog(_SECOND_CHANCE_MS)  # it may run after a restart, and until then someone may come to the console
+        raise
+    hal.forget("coupler.bus.plan")
     try:
         asyncio.run(coupler.run())
     except KeyboardInterrupt:
+        coupler.release()
         print("kobler: stopped from the console; a reset starts it again")

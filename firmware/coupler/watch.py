@@ -23,6 +23,7 @@ class Watch:
         self._tasks = []
         self.restarts = {}
         self.failure = None  # text of the last failure
+        self._hardware = None
 
     def start(self, name, work, beats=False):
         """work() -> coroutine. With beats, the task calls beat(name) at least every two minutes."""
@@ -36,7 +37,7 @@ class Watch:
 
     async def run(self):
         hal = self._hal
-        hardware = hal.watchdog(_HARDWARE_MS)
+        self._hardware = hardware = hal.watchdog(_HARDWARE_MS)
         try:
             while True:
                 now = hal.ticks_ms()
@@ -44,10 +45,14 @@ class Watch:
                     hardware.feed()
                 await hal.sleep_ms(_FEED_MS)
         finally:
-            # Someone took over the console, and may need time there.
-            hardware.relax()
+            self.relax()
             for task in self._tasks:
                 task.cancel()
+
+    def relax(self):
+        """Someone took over the console, and may need time there."""
+        if self._hardware:
+            self._hardware.relax()
 
     async def _keep(self, name, work):
         pause = _PAUSE_MIN_MS
@@ -58,9 +63,17 @@ class Watch:
                 return
             except Exception as error:  # noqa: BLE001 - whatever it is, the unit goes on, and it is told
                 self.restarts[name] += 1
-                self.failure = "%s: %s: %s" % (name, type(error).__name__, error)
-                print("kobler: task failed:", self.failure)
+                self._tell(name, error)
             if self._hal.ticks_diff(self._hal.ticks_ms(), began) > _PAUSE_MAX_MS:
                 pause = _PAUSE_MIN_MS
             await self._hal.sleep_ms(pause)
             pause = min(_PAUSE_MAX_MS, pause * 2)
+
+    def _tell(self, name, error):
+        # Where memory ran out there may be none for words either, and a failure in here would end the task for good.
+        self.failure = name
+        try:
+            self.failure = "%s: %s: %s" % (name, type(error).__name__, error)
+            print("kobler: task failed:", self.failure)
+        except Exception:  # noqa: BLE001, S110 - restarts[name] has counted it
+            pass

@@ -15,15 +15,25 @@ from main import Row, row
 _PACKAGE = "@micropython/micropython-webassembly-pyscript@1.27.0"
 _PROBE = Path(__file__).with_name("heap.mjs")
 
-# Modules that need no socket, UART or asyncio to be imported, in the order in which the unit loads them.
+# In the order in which the unit loads them; -NAME… where it forgets some again.
+_FORGOTTEN = ("-trust.switch", "-bus.plan", "-net.sntp,net.dns", "-uplink.upgrade")
 _RUNNING = (
-    "const", "bus.errors", "bus.pdu", "bus.plan", "bus.rtu", "bus.client", "bus.poller", "points.codec",
-    "points.report", "points.table", "store.queue", "net.errors", "net.dns", "net.resolve", "net.sntp",
-    "uplink.errors", "uplink.utf8", "uplink.websocket", "uplink.mqtt", "uplink.senml", "uplink.plain",
-    "uplink.link", "uplink.outbox", "uplink.inbox", "uplink.session", "watch", "health", "app",
+    "const", "hal", "hal.base", "hal.chip", "hal.micropython", "trust", "trust.switch", _FORGOTTEN[0],
+    "watch", "health", "net.errors", "app",
+    "bus.errors", "bus.pdu", "bus.plan", "points.codec", "points.report", "points.table", "store.queue",
+    "bus.rtu", "bus.client", "hal.port", "bus.poller", _FORGOTTEN[1],
+    "uplink.errors", "uplink.utf8", "uplink.mqtt", "uplink.plain", "uplink.inbox", "uplink.link", "uplink.senml",
+    "uplink.outbox", "uplink.session", "hal.interface", "hal.micropython_net",
+    "net.sntp", "net.resolve", "net.dns", _FORGOTTEN[2], "uplink.websocket", "uplink.upgrade",
+    _FORGOTTEN[3],
 )  # fmt: skip
 # Imported for an enrolment only, while nothing else runs.
 _ENROLMENT = ("trust.der", "trust.p256", "trust.csr", "trust.x509", "trust.switch", "trust.enrol")
+
+
+def _on_the_unit(names: str) -> str:
+    sign = "-" if names.startswith("-") else ""
+    return sign + ",".join("coupler." + name for name in names.lstrip("-").split(","))
 
 
 def _node_folder() -> Path:
@@ -50,11 +60,14 @@ def modules_on_32_bit() -> Iterator[Row]:
             path = Path(scratch) / module.target
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(module.data)
-        modules = ["coupler." + name for name in (*_RUNNING, *_ENROLMENT)]
+        modules = [_on_the_unit(name) for name in (*_RUNNING, *_ENROLMENT)]
         command = ["node", str(_PROBE), str(folder / "node_modules"), scratch, *modules]
         done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
     taken = json.loads(done.stdout)
     for name, size in taken.items():
-        yield row(f"heap.module.{name.removeprefix('coupler.')}", size, "bytes", None)
-    yield row("heap.running", sum(taken["coupler." + name] for name in _RUNNING), "bytes", 64 * 1024)
-    yield row("heap.enrolment", sum(taken["coupler." + name] for name in _ENROLMENT), "bytes", 64 * 1024)
+        kind = "forgotten" if name.startswith("-") else "module"
+        yield row(f"heap.{kind}.{name.lstrip('-').replace('coupler.', '')}", size, "bytes", None)
+    hal = sum(taken[_on_the_unit(name)] for name in _RUNNING if name.startswith("hal"))
+    yield row("heap.hal", hal, "bytes", None)
+    yield row("heap.running", sum(taken[_on_the_unit(name)] for name in _RUNNING), "bytes", 64 * 1024)
+    yield row("heap.enrolment", sum(taken[_on_the_unit(name)] for name in _ENROLMENT), "bytes", 64 * 1024)

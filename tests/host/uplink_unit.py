@@ -49,6 +49,9 @@ class Hal:
     def put_number(self, _name, _value):
         pass
 
+    def forget(self, *_modules):
+        gc.collect()
+
     def network_info(self):
         return {"dns": SETTINGS.get("dns", [])}
 

@@ -21,6 +21,11 @@ class Port:
 
     def __init__(self):
         self.answer = b""
+        self.wish = None
+        self.released = 0
+
+    def release(self):
+        self.released += 1
 
     async def send(self, frame):
         count = frame[5]
@@ -30,6 +35,8 @@ class Port:
 
     async def wait(self, timeout_ms):
         await asyncio.sleep(0)
+        if self.wish:
+            raise self.wish
         return bool(self.answer)
 
     def readinto(self, view):
@@ -59,6 +66,9 @@ class Hal:
     def __init__(self):
         self.numbers = {}
         self.dog = Dog()
+        self.port = Port()
+        self.files = {}
+        self.patience = None
 
     def ticks_ms(self):
         return ticks_ms()
@@ -91,10 +101,14 @@ class Hal:
         return "power"
 
     def uart(self, wiring, baud, parity, stop):
-        return Port()
+        return self.port
 
     def watchdog(self, ms):
+        self.patience = ms
         return self.dog
+
+    def forget(self, *modules):
+        pass
 
     def mem_free(self):
         return 100000
@@ -103,7 +117,7 @@ class Hal:
         return None
 
     def read_file(self, path):
-        return None
+        return self.files.get(path)
 
     @property
     def net(self):
@@ -201,3 +215,31 @@ def test_reported_shows_requests_and_errors_of_each_bus():
     assert reported["bus"]["field"]["requests"] >= 2
     assert reported["bus"]["field"]["errors"] == 0
     assert reported["boot"] == 1 and reported["revision"] == "00000000"
+
+
+def test_ctrl_c_anywhere_leaves_the_bus_free_and_time_at_the_console():
+    hal = Hal()
+    hal.files[app.CONFIG] = config()
+    hal.port.wish = KeyboardInterrupt()
+    app.main(hal)
+    assert hal.port.released == 1
+    assert hal.dog.relaxed >= 1
+
+
+def test_a_start_that_fails_unexpectedly_is_tried_again_by_the_watchdog():
+    hal = Hal()
+    hal.files[app.CONFIG] = config()
+
+    def full(name, value):
+        raise OSError(28)
+
+    hal.put_number = full
+    raises(OSError, app.main, hal)
+    assert hal.patience == 600000  # time enough at the console
+
+
+def test_a_refused_configuration_arms_no_watchdog():
+    hal = Hal()
+    hal.files[app.CONFIG] = config(v=2)
+    app.main(hal)
+    assert hal.patience is None

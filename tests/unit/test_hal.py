@@ -81,6 +81,16 @@ def test_numbers_outlive_the_program():
         clean(folder)
 
 
+def test_a_forgotten_module_is_loaded_again():
+    from coupler.net import sntp
+
+    hal.get().forget("coupler.net.sntp", "coupler.net.never_loaded")
+    from coupler.net import sntp as again
+
+    assert again.request(bytes(8)) == sntp.request(bytes(8))
+    assert (again is not sntp) == (hal.get().name == "micropython"), "there it takes no memory in between"
+
+
 def test_the_time_is_unknown_until_it_is_set_or_plausible():
     h, folder = make()
     try:
@@ -266,6 +276,17 @@ def test_the_driver_falls_whatever_goes_wrong():
     bench.uart.write = broken
     raises(OSError, lambda: run(bench.port.send(bytes(8))))
     assert bench.de.edges[-1][0] == 0
+
+
+def test_a_released_port_leaves_the_line_to_others():
+    bench = Bench()
+    sending = bench.port.send(bytes(100))
+    bench.de.value(1)
+    bench.timer.next = 1
+    sending.close()  # nobody resumes it
+    bench.port.release()
+    assert bench.de.edges[-1][0] == 0
+    assert bench.timer.next is None
 
 
 def test_a_frame_follows_three_and_a_half_silent_characters():

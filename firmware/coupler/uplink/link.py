@@ -49,6 +49,7 @@ class Link:
         except asyncio.TimeoutError:
             where = self._stream.where
             raise NetError("timeout", "%s: no answer to the WebSocket request in %d ms" % (where, self.http_ms))
+        self._hal.forget("coupler.uplink.upgrade")
         await self.write(self.frame(connect))
 
     async def _answered(self):

@@ -115,9 +115,7 @@ class Session:
             for part in ("ca", "cert", "key"):
                 if not self._identity.get(part):
                     raise NetError("tls", "this unit has no certificate yet (%s is missing)" % part)
-            from coupler.net.resolve import resolve
-
-            addresses = await resolve(self._hal, self._cloud["host"])
+            addresses = await self._resolve()
         except (NetError, OSError) as e:
             self._fault(e)
             addresses = ()
@@ -128,6 +126,15 @@ class Session:
             if await self._connection(ip):
                 break
         self._failed = 0 if self._up_ms >= _STABLE_MS else self._failed + 1
+
+    async def _resolve(self):
+        # What reads the answers is not needed while connected.
+        from coupler.net.resolve import resolve
+
+        try:
+            return await resolve(self._hal, self._cloud["host"])
+        finally:
+            self._hal.forget("coupler.net.dns")
 
     async def _connection(self, ip):
         # True when the broker accepted us: if it broke later, the name is resolved afresh before the next attempt.

@@ -8,7 +8,6 @@
 #   CLOSING     frames up to the peer's close   nothing
 #   CLOSED      ignored                         nothing
 import binascii
-import hashlib
 
 from coupler.const import const
 from coupler.uplink.errors import ProtocolError
@@ -74,16 +73,9 @@ class WebSocket:
 
     def request(self):
         """The HTTP request to write first."""
-        text = (
-            "GET %s HTTP/1.1\r\nHost: %s\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
-            % (
-                self._path,
-                self._host,
-            )
-        )
-        if self._subprotocol:
-            text += "Sec-WebSocket-Protocol: %s\r\n" % self._subprotocol
-        return text.encode() + b"Sec-WebSocket-Key: " + self._key + b"\r\n\r\n"
+        from coupler.uplink import upgrade
+
+        return upgrade.request(self._host, self._path, self._subprotocol, self._key)
 
     def receive(self, data):
         """Yields (kind, data, last) for bytes of the peer; iterate to the end before the next call.
@@ -127,37 +119,11 @@ class WebSocket:
                 raise ProtocolError("http", "the answer's header is over %d bytes" % _MAX_ANSWER)
             return len(view)
         self._head = bytearray()
-        self._answer(bytes(head[:end]))
+        from coupler.uplink import upgrade
+
+        upgrade.check(bytes(head[:end]), self._key, self._subprotocol)
         self.state = OPEN
         return end + 4 - before
-
-    def _answer(self, raw):
-        lines = raw.split(b"\r\n")
-        status = lines[0].split(b" ", 2)
-        if status[0] != b"HTTP/1.1" or len(status) < 2 or len(status[1]) != 3 or not status[1].isdigit():
-            raise ProtocolError("http", "the answer is not HTTP")
-        if status[1] != b"101":
-            reason = "".join(chr(c) for c in b" ".join(status[1:])[:60] if 32 <= c < 127)
-            raise ProtocolError("http", "the server answered HTTP %s instead of upgrading" % reason)
-        fields = {}
-        for line in lines[1:]:
-            name, colon, value = line.partition(b":")
-            if not colon or not name or name.strip() != name:
-                raise ProtocolError("http", "malformed header in the answer")
-            name = name.lower()
-            value = value.strip()
-            fields[name] = fields[name] + b"," + value if name in fields else value
-        if fields.get(b"upgrade", b"").lower() != b"websocket":
-            raise ProtocolError("http", "the answer does not upgrade to websocket")
-        if b"upgrade" not in [token.strip() for token in fields.get(b"connection", b"").lower().split(b",")]:
-            raise ProtocolError("http", "the answer lacks Connection: Upgrade")
-        digest = hashlib.sha1(self._key + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest()
-        if fields.get(b"sec-websocket-accept") != binascii.b2a_base64(digest).strip():
-            raise ProtocolError("http", "Sec-WebSocket-Accept does not fit the key")
-        if fields.get(b"sec-websocket-extensions"):
-            raise ProtocolError("http", "the server uses an extension that was not offered", 1010)
-        if fields.get(b"sec-websocket-protocol", b"") != (self._subprotocol or "").encode():
-            raise ProtocolError("http", "the server did not agree to the subprotocol %s" % self._subprotocol)
 
     def _header(self):
         # True when the header is complete; all its rules are checked before a byte of payload is taken.
