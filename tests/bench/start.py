@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 
+from kobler.sim.guest import GENEROUS_HEAP, OVERLAY_HEAP
 from main import Row, row
 
 _RUNS = 3
@@ -42,11 +43,12 @@ def first_value() -> Iterator[Row]:
                 event = json.loads(line)
                 if event["event"] == "sample" and first is None:
                     first = time.monotonic() - began
-                if event["event"] == "summary" and event.get("heap_free"):
+                if event["event"] == "summary":
                     heap.append(event["heap_free"])
             if up.wait() != 0 or first is None:
                 raise SystemExit("start: kobler up did not reach the broker")
             seconds.append(first)
     yield row("start.first_value", round(statistics.median(seconds), 2), "s", 15.0)
-    if heap:
-        yield row("start.heap_free", statistics.median(heap), "bytes", None)
+    # The allocator keeps a part in 81 for itself; the overlay's share is the virtual board's, not the firmware's.
+    whole = GENEROUS_HEAP * 80 // 81 - OVERLAY_HEAP
+    yield row("start.heap_64_bit", whole - statistics.median(heap), "bytes", None)

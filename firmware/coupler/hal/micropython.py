@@ -29,7 +29,6 @@ class Hal(Chip):  # pyright: ignore[reportGeneralTypeIssues] - one of the two ab
     ticks_diff = staticmethod(time.ticks_diff)
     ticks_add = staticmethod(time.ticks_add)
     urandom = staticmethod(os.urandom)
-    mem_free = staticmethod(gc.mem_free)
 
     def __init__(self, root=""):
         self._root = root
@@ -43,6 +42,11 @@ class Hal(Chip):  # pyright: ignore[reportGeneralTypeIssues] - one of the two ab
 
     def sleep_ms(self, ms):
         return asyncio.sleep_ms(ms)
+
+    def mem_free(self):
+        """Bytes of heap that are really free: what nobody needs any more is collected first."""
+        gc.collect()
+        return gc.mem_free()
 
     def forget(self, *modules):
         for name in modules:

@@ -203,6 +203,7 @@ class _Run:
             good=live.good,
             bus={"requests": requests, "errors": errors},
             malformed=feed.malformed,
+            heap_free=live.heap_free,
             seconds=round(time.monotonic() - self.began, 1),
             reason=reason,
         )

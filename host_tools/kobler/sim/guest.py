@@ -29,8 +29,8 @@ from .terminal import Terminal
 _OVERLAY = Path(__file__).parent / "overlay"
 _EINVAL = 22
 # What the overlay takes of the interpreter's heap, so that a limited heap is the program's alone.
-_OVERLAY_HEAP = 112_000
-_GENEROUS_HEAP = 8_000_000
+OVERLAY_HEAP = 122_000
+GENEROUS_HEAP = 8_000_000
 
 
 class Cause(IntEnum):
@@ -245,7 +245,7 @@ class Guest:
                     environment[name] = os.environ[name]
             return [sys.executable, str(_OVERLAY / "_boot_cpython.py")], environment
         environment["MICROPYPATH"] = ".frozen"  # the script's folder, the overlay, comes first by itself
-        heap = (options.heap + _OVERLAY_HEAP) * 81 // 80 if options.heap is not None else _GENEROUS_HEAP
+        heap = (options.heap + OVERLAY_HEAP) * 81 // 80 if options.heap is not None else GENEROUS_HEAP
         return [str(micropython()), "-X", f"heapsize={heap}", str(_OVERLAY / "_boot.py")], environment
 
     def _said(self, data: bytes) -> None:

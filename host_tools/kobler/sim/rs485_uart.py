@@ -17,6 +17,7 @@ FORGET = 0  # UART_LINE: characters told before whose time is t or later did not
 BROKEN = 1  # UART_LINE: a break ended at t
 UART_BREAK = 0x25  # guest: uart u8, t_us u64, bit times u8
 
+_MESSAGE = 4096  # characters at most: the guest's buffer holds two
 _PARITY = {0: "even", 1: "odd", 255: "none"}
 
 
@@ -98,7 +99,8 @@ class UartNode:
         first = 0
         for i, c in enumerate(characters):
             last = i + 1 == len(characters)
-            if last or abs(characters[i + 1].t - c.t - char) > 2 or c.error & BREAK:
+            full = i + 1 - first == _MESSAGE
+            if last or full or abs(characters[i + 1].t - c.t - char) > 2 or c.error & BREAK:
                 group = characters[first : i + 1]
                 head = struct.pack("<BQI", self.uart, -(-group[0].t // 1000), char)
                 self.link.send(UART_RX, head + bytes(g.value for g in group))

@@ -55,7 +55,8 @@ tick_us = 10000 if chip_time else 1000  # FreeRTOS at 100 Hz
 
 _file = None
 _poller = _select.poll()
-_input = b""
+_buffer = memoryview(bytearray(8192))  # more than any message
+_filled = 0
 _answers = {}
 _handlers = {}
 _due = []  # soft interrupts, soonest first: [deadline_us, fn, arg]
@@ -126,22 +127,23 @@ def _check():
 
 def _take():
     """Take in the messages that have arrived."""
-    global _input
+    global _filled
     if _file is None:
         return
-    more = _file.read(8192)
-    if more is None:
+    n = _file.readinto(_buffer[_filled:])
+    if n is None:
         return
-    if not more:
+    if not n:
         raise SystemExit  # the board is gone
-    _input += more
-    while len(_input) >= 3:
-        kind, size = _struct.unpack_from("<BH", _input)
+    _filled += n
+    while _filled >= 3:
+        kind, size = _struct.unpack_from("<BH", _buffer)
         end = 3 + size
-        if len(_input) < end:
+        if _filled < end:
             break
-        payload = _input[3:end]
-        _input = _input[end:]
+        payload = bytes(_buffer[3:end])
+        _filled -= end
+        _buffer[:_filled] = _buffer[end : end + _filled]
         if kind & 0x80:
             _answers[kind] = payload
         elif kind in _handlers:
