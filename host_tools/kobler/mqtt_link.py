@@ -16,7 +16,11 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from .errors import KoblerError, UsageError
+from .pki import files
 from .resources import firmware_dir
+
+# What OpenSSL calls a key of other numbers, and one of another kind.
+_NOT_ITS_KEY = ("KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH", "NO_CERTIFICATE_ASSIGNED")
 
 
 class LinkError(KoblerError):
@@ -68,19 +72,27 @@ class Credentials:
 
     def context(self) -> ssl.SSLContext:
         """Raises KoblerError naming the file that is not good."""
+        if self.ca is not None:
+            files.read(self.ca, "name another")
         try:
             context = ssl.create_default_context(cafile=self.ca)
         except (OSError, ssl.SSLError) as error:
             raise KoblerError(f"{self.ca} is not a certificate authority's PEM file ({error}); name another") from None
         if self.cert is not None:
-            try:
-                context.load_cert_chain(self.cert, self.key)
-            except (OSError, ssl.SSLError) as error:
-                raise KoblerError(
-                    f"{self.cert} and {self.key} are not a certificate and its key in PEM ({error}): "
-                    "make them with `kobler pki issue NAME`"
-                ) from None
+            self._load(context, self.cert, self.key or self.cert)
         return context
+
+    def _load(self, context: ssl.SSLContext, cert: Path, key: Path) -> None:
+        # Read by ourselves first: OpenSSL does not say which file it means, and asks the terminal for a password.
+        remedy = "make both with `kobler pki issue NAME`"
+        files.read_certificate(cert, remedy)
+        files.read_any_key(key, remedy)
+        try:
+            context.load_cert_chain(cert, key)
+        except OSError as error:
+            if getattr(error, "reason", None) in _NOT_ITS_KEY:
+                raise KoblerError(f"{key} is not the key of the certificate {cert}; {remedy}") from None
+            raise KoblerError(f"{cert} with {key} cannot be used for TLS ({error}); {remedy}") from None
 
 
 class Link:
@@ -261,7 +273,8 @@ def _distrust(error: ssl.SSLCertVerificationError, endpoint: Endpoint) -> LinkEr
         )
     return LinkError(
         f"the broker's certificate is not from a trusted authority ({error.verify_message})",
-        "name the broker's CA with --ca; if that is the right one, something in between breaks TLS open",
+        "name the folder of the broker's authority with --state, or try its CA with `kobler doctor --ca FILE`; "
+        "if that is the right one, something in between breaks TLS open",
     )
 
 

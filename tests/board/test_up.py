@@ -99,11 +99,12 @@ def state(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def processes_about(text: str) -> list[str]:
-    """Command lines of running processes that contain a text."""
+    """Running processes with a text in their command line or, as the board's interpreter has it, environment."""
     found = []
     for folder in Path("/proc").iterdir():
         try:
-            line = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            said = b"".join((folder / name).read_bytes() for name in ("cmdline", "environ"))
+            line = said.replace(b"\0", b" ").decode(errors="replace")
         except OSError:
             continue
         if folder.name != str(os.getpid()) and text in line:
@@ -167,6 +168,16 @@ def test_a_silent_bus_is_no_success(start: Any, state: Path, tmp_path: Path) -> 
     assert "no value could be read from the bus" in up.errors.splitlines()[-1]
     assert up.events[-1]["event"] == "summary" and up.events[-1]["good"] == 0
     assert_nothing_left(state)
+
+
+def test_the_firmware_on_cpython_is_provisioned_and_reports_too(start: Any, tmp_path: Path) -> None:
+    up = start("up", "--runtime", "cpython", "--json", "--for", "30s", "--state", str(tmp_path))
+    sample = up.until("sample", point="field/meter/power")
+    assert sample["quality"] == "good" and 100 < sample["value"] < 100_000
+    assert any("_boot_cpython" in process for process in processes_about(str(tmp_path)))
+    assert up.end(signal.SIGINT) == 0, up.errors
+    assert up.events[-1]["good"] > 0 and up.events[-1]["bus"]["errors"] == 0
+    assert_nothing_left(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+    load_pem_private_key,
+)
 from kobler.cloud.background import Background
 from kobler.cloud.broker import Broker
 from kobler.cloud.ntp import NtpServer
@@ -128,7 +134,8 @@ def test_a_certificate_of_somebody_else(state: Path, tmp_path: Path) -> None:
     foreign = Authority.open_or_create(tmp_path / "pki")
     with impostor(server_context(foreign), b"") as port:
         code, lines, _ = run(state, "--url", f"wss://localhost:{port}/mqtt")
-    assert code == 1 and "not from a trusted authority" in str(failed(lines, "tls")["detail"])
+    line = failed(lines, "tls")
+    assert code == 1 and "not from a trusted authority" in str(line["detail"]) and "--state" in str(line["remedy"])
 
 
 def test_a_certificate_for_another_name(state: Path) -> None:
@@ -175,6 +182,34 @@ def test_the_firewall_rules_of_a_configuration(state: Path, running: tuple[Broke
     rules = [line for line in lines if line["event"] == "rule"]
     assert code == 0
     assert any(rule["domain"] == "localhost" and rule["port"] == broker.port for rule in rules)
+
+
+@pytest.mark.parametrize(
+    ("option", "content"),
+    [
+        *((option, content) for option in ("--ca", "--cert", "--key") for content in (None, "", "junk\n", "wrong")),
+        ("--key", "locked"),
+        ("--key", "of another"),
+    ],
+)
+def test_the_file_that_is_not_good_is_named(state: Path, tmp_path: Path, option: str, content: str | None) -> None:
+    issued = Authority.open(state / "pki").issue_client("doctor")
+    good = {"--ca": issued.ca_pem, "--cert": issued.cert_pem, "--key": issued.key_pem}
+    key = load_pem_private_key(issued.key_pem.read_bytes(), None)
+    locked = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"secret"))
+    contents = {
+        "wrong": (issued.ca_pem if option == "--key" else issued.key_pem).read_bytes(),
+        "locked": locked,
+        "of another": Authority.open(state / "pki").issue_client("another").key_pem.read_bytes(),
+    }
+    bad = tmp_path / "bad.pem"
+    if content is not None:
+        bad.write_bytes(contents.get(content, content.encode()))
+    options = [str(part) for pair in (good | {option: bad}).items() for part in pair]
+    code, _, error = run(state, "--url", "wss://localhost:1/mqtt", *options)
+    assert code == 1 and "\n" not in error
+    named = [str(path) for path in (*good.values(), bad) if str(path) in error]
+    assert named == ([str(issued.cert_pem), str(bad)] if content == "of another" else [str(bad)]), error
 
 
 @pytest.mark.parametrize(

@@ -50,13 +50,13 @@ def test_the_cpython_runtime_runs_sources_over_the_same_overlay_and_flash(tmp_pa
     async def main():
         options = GuestOptions(runtime="cpython", firmware=firmware, mac=bytes.fromhex("a0b1c2d3e4f5"))
         async with rig(tmp_path, {"seen": "before"}, options) as board:
-            said = (await board.until(b"restarts the program")).decode()
+            said = (await board.until(BANNER)).decode()
             lines = said.split("\r\n")
             assert lines[:5] == ["boot", "woke True", "ticks True", "127.0.0.1 1 a0b1c2d3e4f5", "b'before' None"]
             assert "ZeroDivisionError" in said
             board.guest.write(b"\x04")
             await board.until(b"MPY: soft reboot\r\nboot\r\n")
-            await board.until(b"restarts the program")
+            await board.until(BANNER)
             await board.guest.stop()
             assert "seen" not in vfs_files(board.flash)
 
@@ -88,11 +88,42 @@ def test_what_micropython_wrote_cpython_reads(tmp_path):
         await board.guest.start()
         try:
             assert await board.until(b"\r\n") == b"9000\r\n"
-            await board.until(b"restarts the program")
+            await board.until(BANNER)
             board.guest.write(b"\x04")
-            assert (await board.until(b"restarts the program")).split(b"\r\n")[2] == b"1"
+            assert (await board.until(BANNER)).split(b"\r\n")[2] == b"1"
         finally:
             await board.guest.stop()
             flash.close()
+
+    asyncio.run(main())
+
+
+def test_the_repl_on_cpython_is_the_chips(tmp_path):
+    (tmp_path / "parts.py").write_text("def halve(n):\n    return n / 2\n")
+    (tmp_path / "boot.py").write_text("print('boot')\n")
+    (tmp_path / "main.py").write_text("import asyncio\nprint('main')\nasyncio.run(asyncio.sleep(100))\n")
+
+    async def main():
+        async with rig(tmp_path, {}, GuestOptions(runtime="cpython", firmware=tmp_path)) as board:
+            await board.until(b"boot\r\nmain\r\n")
+            board.guest.write(b"\x03")
+            assert b"KeyboardInterrupt" in await board.until(BANNER)
+            assert await board.line("import parts; parts.halve(9)") == "4.5"
+            assert await board.line("1 / 0") == (
+                'Traceback (most recent call last):\r\n  File "<stdin>", line 1, in <module>\r\n'
+                "ZeroDivisionError: division by zero"
+            )
+            assert await board.execute("import guestfs\nguestfs.write('/x', b'raw')\nn = 7") == ""
+            assert await board.execute("print(n, guestfs.read('/x'))") == "7 b'raw'\n"
+            board.guest.write(b"\x01")
+            await board.until(b"raw REPL; CTRL-B to exit\r\n>")
+            board.guest.write(b"print('on')\nwhile True: pass\x04")
+            await board.until(b"OKon\r\n")
+            board.guest.write(b"\x03")
+            assert (await board.until(b"\x04>")).startswith(b"\x04Traceback")
+            board.guest.write(b"\x04")
+            said = await board.until(b"raw REPL; CTRL-B to exit\r\n>")
+            assert said == b"\r\nMPY: soft reboot\r\nboot\r\nraw REPL; CTRL-B to exit\r\n>"
+            assert board.exits == []
 
     asyncio.run(main())

@@ -236,7 +236,7 @@ def test_characters_told_ahead_are_forgotten_when_a_collision_destroys_them(gues
         original = first.device.answer  # type: ignore[attr-defined]
 
         def answer(frame: bytes, t: float) -> bytes:
-            # The answer takes from 50 to 188 ms after the request; the other device, told at 60 ms, breaks in at 150 ms.
+            # The answer takes from 50 to 188 ms after the request; the other, told at 60 ms, breaks in at 150 ms.
             now = asyncio.get_running_loop().time()
             asyncio.get_running_loop().call_later(
                 t + 0.06 - now, lambda: bus.transmit(second, round((t + 0.15) * 1e9), bytes(20))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import signal
 import socket
@@ -19,7 +20,7 @@ from kobler.build import image, table
 from kobler.sim.board import State
 from kobler.sim.flash import Flash
 from kobler.sim.telnet import COM_PORT, DO, IAC, SB, SE, WILL, Telnet
-from running_board import RunningBoard
+from running_board import RunningBoard, run
 
 pytestmark = pytest.mark.filterwarnings("ignore:set(Daemon|Name)")
 
@@ -226,6 +227,34 @@ def test_sim_run_announces_its_port_and_leaves_nothing_behind(tmp_path):
         assert process.wait(10) == 0
     assert not any(Path(f"/proc/{child}").exists() for child in children)
     Flash(image_path, 4 << 20).close()
+
+
+@pytest.mark.parametrize("mistake", ["port", "image", "bus", "interpreter", "state"])
+def test_sim_run_tells_a_mistake_before_it_builds(tmp_path, mistake):
+    folder = tmp_path / "sim" / "virtual"
+    folder.mkdir(parents=True)
+    options, environment, named = [], {}, ""
+    with socket.create_server(("127.0.0.1", 0)) as taken, contextlib.ExitStack() as stack:
+        if mistake == "port":
+            named = str(taken.getsockname()[1])
+            options = ["--usb", named]
+        elif mistake == "image":
+            named = str(folder / "flash.bin")
+            stack.callback(Flash(folder / "flash.bin", 4 << 20).close)
+        elif mistake == "bus":
+            named = str(tmp_path / "bus")
+            (tmp_path / "bus").touch()
+            options = ["--rs485", named]
+        elif mistake == "interpreter":
+            named = environment["KOBLER_MICROPYTHON"] = "/nonexistent"
+        else:
+            folder.rmdir()
+            folder.touch()
+            named = str(folder)
+        command = [sys.executable, "-P", "-m", "kobler", "sim", "run", "--state", tmp_path, *options]
+        done = run(command, 30, environment)
+    assert done.status == 1
+    assert done.text.startswith("kobler: ") and done.text.count("\n") == 1 and named in done.text, done.text
 
 
 # - the wire

@@ -7,8 +7,10 @@ import tempfile
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 
 from ..errors import KoblerError
 
@@ -45,11 +47,15 @@ def read(path: Path, remedy: str) -> bytes:
         raise KoblerError(f"cannot read {path}: {error.strerror}; {remedy}") from None
 
 
-def read_key(path: Path, remedy: str) -> ec.EllipticCurvePrivateKey:
+def read_any_key(path: Path, remedy: str) -> PrivateKeyTypes:
     try:
-        key = serialization.load_pem_private_key(read(path, remedy), password=None)
-    except (ValueError, TypeError):
+        return serialization.load_pem_private_key(read(path, remedy), password=None)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
         raise KoblerError(f"{path} is not an unencrypted private key in PEM; {remedy}") from None
+
+
+def read_key(path: Path, remedy: str) -> ec.EllipticCurvePrivateKey:
+    key = read_any_key(path, remedy)
     if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP256R1):
         raise KoblerError(f"{path} is not a P-256 key; {remedy}")
     return key

@@ -57,6 +57,7 @@ class Processor:
         assert self._guest is not None
         if self._uart is not None:
             self._uart.reset()
+        await self._guest.stop()  # what it still says belongs before the reset
         self._heard = True
         await self._guest.start(cause)
 

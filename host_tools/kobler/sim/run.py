@@ -16,6 +16,7 @@ from kobler.errors import KoblerError
 from kobler.sim import identity
 from kobler.sim.board import Board, Rs485
 from kobler.sim.flash import SECTOR, Flash
+from kobler.sim.interpreter import micropython
 from kobler.sim.rs485 import Bus
 
 DEFAULT_BOARD = "virtual"
@@ -38,16 +39,22 @@ def run_board(options: Options) -> None:
     """Until Ctrl-C or SIGTERM; then nothing of it is left but the flash image."""
     model = boards.load(options.board or DEFAULT_BOARD)
     chip, size = model.chip, model.flash_size
+    if options.runtime == "micropython":
+        micropython()
     if options.flash is None:
-        image, made = _fresh(options, model)
+        image = options.state / "sim" / model.name / "flash.bin"
+        try:
+            image.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise KoblerError(f"cannot make {image.parent}: {error.strerror}; name another: --state") from None
     else:
-        image, made = options.flash, None
+        image = options.flash
         if not image.is_file():
             raise KoblerError(f"{image}: there is no such flash image; leave --flash away to build one")
         known = identity.load(image)
         if known is not None and options.board is None:
             chip, size = _chip(known.chip), known.flash_size
-    asyncio.run(_serve(options, model, chip, size, image, made))
+    asyncio.run(_serve(options, model, chip, size, image))
 
 
 def transceiver(model: boards.Board, bus: Bus) -> Rs485:
@@ -71,16 +78,14 @@ def _chip(name: str) -> Literal["esp32", "esp32s3"]:
     return "esp32s3" if name == "esp32s3" else "esp32"
 
 
-def _fresh(options: Options, model: boards.Board) -> tuple[Path, Build]:
-    folder = options.state / "sim" / model.name
-    made = build(
+def _build(options: Options, model: boards.Board, folder: Path) -> Build:
+    return build(
         # The virtual chip runs the host's interpreter: no need to download the real one's.
         model.model_copy(update={"image": None}),
-        folder / "build",
+        folder,
         progress=lambda text: print(text, file=sys.stderr),
         cache=options.state / "cache",
     )
-    return folder / "flash.bin", made
 
 
 async def _serve(
@@ -89,7 +94,6 @@ async def _serve(
     chip: Literal["esp32", "esp32s3"],
     size: int,
     image: Path,
-    made: Build | None,
 ) -> None:
     ended = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -107,9 +111,9 @@ async def _serve(
         usb_port=options.usb,
     )
     try:
-        if made is not None:
-            write(made, board.flash)
         _furnish(bus, options.rs485)
+        if options.flash is None:  # last: what else can be wrong has been told by now
+            write(_build(options, model, image.parent / "build"), board.flash)
         await board.start()
         _announce(board, options)
         await ended.wait()

@@ -14,4 +14,7 @@ if len(_numbers) > 3 and _numbers[3]:
     release += "-" + _numbers[3]
 _built = sys.version.split(" on ")[-1]
 version = "v%s on %s" % (release, _built)
-banner = "MicroPython %s; %s" % (version, machine)
+if sys.implementation.name == "micropython":
+    banner = "MicroPython %s; %s" % (version, machine)
+else:
+    banner = "CPython %s; %s" % (sys.version.split()[0], machine)

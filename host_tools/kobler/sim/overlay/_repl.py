@@ -6,7 +6,6 @@ The unix port's own would end the process at Ctrl-D and let no soft interrupt ru
 import gc
 import io
 import select
-import sys
 
 import _chip
 import _edit
@@ -17,8 +16,9 @@ _WINDOW = 1024  # of raw paste; what the host may send before it is told to go o
 
 _in = open(0, "rb", 0)
 _poller = select.poll()
-_poller.register(_in, 1)
+_poller.register(0, 1)
 _poller.register(_chip._file, 1)
+_ready = getattr(_poller, "ipoll", _poller.poll)  # CPython has no ipoll
 out = _tty.raw_out.write
 
 
@@ -32,8 +32,8 @@ def getc():
         wait = -1
         if _chip._due and not _chip.masked:
             wait = max(0, (_chip._due[0][0] - _chip.now()) // 1000)
-        for f, _ in _poller.ipoll(wait):
-            if f is _in:
+        for f, _ in _ready(wait):
+            if f == 0:
                 byte = _in.read(1)
                 if not byte:
                     raise SystemExit  # the board is gone
@@ -48,10 +48,12 @@ def serving(program):
 def _print_exception(e):
     """Without the frames of this file, which the chip does not have."""
     text = io.StringIO()
-    sys.print_exception(e, text)
+    _chip.print_exception(e, text)
     lines = text.getvalue().split("\n")
     while len(lines) > 1 and lines[1].startswith('  File "') and "/overlay/_" in lines[1]:
         lines.pop(1)
+        while lines[1].startswith("    "):  # CPython shows the source too
+            lines.pop(1)
     print("\n".join(lines), end="")
 
 

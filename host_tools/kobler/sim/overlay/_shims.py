@@ -10,8 +10,6 @@ import _chip
 _PERIOD = 1 << 30
 _HALF = _PERIOD >> 1
 
-banner = "CPython %s; Virtual Kobler board" % sys.version.split()[0]
-
 
 def ticks_ms():
     _chip.poll()

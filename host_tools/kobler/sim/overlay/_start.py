@@ -1,11 +1,11 @@
 """What the chip's firmware does after a reset: mount the flash, run boot.py and main.py, serve the REPL."""
 
 import builtins
-import gc
 import sys
 
 import _chip
 import _flash
+import _program
 import _repl
 import _ticks
 import _tty
@@ -17,7 +17,6 @@ import vfs
 for _name in ("esp32", "machine", "neopixel", "network"):
     __import__(_name)  # while the overlay can still be found
 
-_raw = _chip.getenv("KOBLER_RAW") == "1"
 _BOOT_PY = """# This file is executed on every boot (including wake-boot from deepsleep)
 #import esp
 #esp.osdebug(None)
@@ -111,30 +110,9 @@ def _set_up(volume):
         pass
 
 
-def _run_file(name, scope, next_runs):
-    """1 done or not there, 0 it raised, -1 it asked for a soft reset."""
-    try:
-        with _real_open(name) as f:
-            source = f.read()
-    except OSError:
-        return 1
-    return _repl.run(source, name, "exec", scope, None, next_runs)
-
-
 def run():
     _tty.text(True)
     _ticks.install()
     _mount()
     _replace_modules()
-    scope = {"__name__": "__main__"}
-    raw = _raw
-    gc.collect()
-    ended = _run_file("boot.py", scope, not raw)
-    if ended == 1 and not raw:
-        ended = _run_file("main.py", scope, False)
-    on = ended >= 0
-    while on:
-        on, raw = _repl.raw(scope) if raw else _repl.friendly(scope)
-    _tty.text(True)
-    print("MPY: soft reboot")
-    _chip.send(_chip.RESTART, bytes([raw]))
+    _program.run()
