@@ -220,7 +220,7 @@ class Unit:
 
     def __init__(self, interpreter: str, files: Path, cloud: dict[str, Any], **settings: Any) -> None:
         beside = Path(sys.executable).with_name("micropython")
-        command = [str(beside)] if interpreter == "micropython" else [sys.executable]
+        command = [str(beside)] if interpreter == "micropython" else [sys.executable, "-u"]
         if "heap" in settings:
             command += ["-X", f"heapsize={settings.pop('heap')}"]
         whole = {"host": "localhost", "scheme": "wss", "path": "/mqtt", "dialect": "plain", "ack": "broker", **cloud}
