@@ -4,12 +4,12 @@
 #
 # Nothing of the cloud is imported, let alone connected, unless the configuration enables it.
 import asyncio
-import json
 
 from coupler import VERSION
 from coupler.const import const
 from coupler.health import Health
 from coupler.net.errors import NetError
+from coupler.store.queue import Queue
 from coupler.watch import Watch
 
 CONFIG = "/etc/config.json"
@@ -21,71 +21,60 @@ _INTERFACE_MS = const(5000)
 _REPORT_MS = const(5000)  # after the start, then twice as long each time,
 _REPORT_MAX_MS = const(60000)  # up to this
 _SECOND_CHANCE_MS = const(600000)
+_CLOUD_ROLE = "operator"  # of whoever may publish to the unit's topics
+_CALLED = (
+    "coupler.access.methods",
+    "coupler.points.describe",
+    "coupler.points.write",
+    "coupler.points.encode",
+    "coupler.points.kinds",
+    "coupler.bus.scan",
+)
 
 
 class Coupler:
     """One configured unit. ValueError, which names the field, when it cannot run this configuration."""
 
     def __init__(self, hal, config, board):
-        from coupler.points.table import Table
-        from coupler.store.queue import Queue
+        from coupler import compose  # once: main forgets it
 
-        self._hal = hal
-        self._config = config
-        self._board = board
-        self._session = None
-        self._queue = Queue(_QUEUE, hal, self._wake)
+        self.hal = hal
+        self.config = config
+        self.board = board
+        self.queue = Queue(_QUEUE, hal, self._wake)
+        self.table = compose.Table(config["bus"], hal, self.queue.put)
+        self.clients = {}  # by name of the bus
+        self.writes = None  # until the first call from afar
+        self.pollers = []  # (name of the bus, poller, how many of its blocks may be under way at once)
+        self.gateways = []  # (name of the bus, gateway)
         self._watch = Watch(hal)
-        self._table = Table(config["bus"], hal, self._queue.put)
-        self._pollers = []
-        self._port = None
+        self._calls = 0  # under way
         self._online = asyncio.Event()  # an address was there once
         self._clock_known = asyncio.Event()
         boot = (hal.get_number("boot") or 0) + 1
         hal.put_number("boot", boot)
-        self._health = Health(hal, config, board, boot)
-        for index, bus in enumerate(config["bus"]):
-            self._add_bus(bus, "bus[%d]" % index)
+        self.health = Health(hal, config, board, boot)
+        self.session = None
+        self.port = compose.buses(self)  # of the RS-485 transceiver, None without one
         if config["cloud"]["enabled"]:
-            self._add_session()
-
-    def _add_bus(self, cfg, path):
-        from coupler.bus.client import Client
-        from coupler.bus.poller import Poller
-
-        if not self._board.get("rs485"):
-            raise ValueError("%s: this board has no RS-485 port" % path)
-        if self._pollers:
-            raise ValueError("%s: this board has one RS-485 port, which another bus has taken" % path)
-        self._port = self._hal.uart(self._board["rs485"], cfg["baud"], cfg["parity"], cfg["stop"])
-        client = Client(self._port, self._hal)
-        poller = Poller(client, cfg, self._hal, self._table.on_block, path)
-        self._pollers.append((cfg["name"], poller))
-        self._health.add("bus", cfg["name"], lambda: bus_figures(client, poller))
-
-    def _add_session(self):
-        from coupler.uplink.session import Session
-
-        hal = self._hal
-        identity = {"id": "".join(["%02x" % byte for byte in hal.unique_id()])}
-        for name in ("cert", "key", "ca"):
-            identity[name] = hal.read_file("/etc/%s.der" % name)
-        info = {"boot": self._health.boot, "firmware": VERSION, "reported": self._health.report}
-        self._session = session = Session(hal, self._config["cloud"], identity, self._queue, info)
-        self._health.add("cloud", "link", lambda: session.count)
-        self._health.add("cloud", "queue", lambda: {"waiting": len(self._queue), "dropped": self._queue.dropped})
+            self.session = compose.session(self)
 
     def _wake(self):
-        if self._session:
-            self._session.wake()
+        if self.session:
+            self.session.wake()
 
     async def run(self):
         """For ever: a task that fails is started again, and the watchdog watches the bus."""
-        for name, poller in self._pollers:
-            self._watch.start("bus " + name, lambda name=name, poller=poller: self._poll("bus " + name, poller), True)
+        for name, poller, flight in self.pollers:
+            for i in range(flight):
+                task = "bus %s %d" % (name, i) if i else "bus " + name
+                self._watch.start(task, lambda task=task, poller=poller: self._poll(task, poller), True)
         self._watch.start("age", self._age, True)
-        if self._session:
+        for name, gateway in self.gateways:
+            self._watch.start("gateway " + name, lambda gateway=gateway: self._serve(gateway))
+        if self.session or self.gateways or "tcp" in [bus["kind"] for bus in self.config["bus"]]:
             self._watch.start("interface", self._interface)
+        if self.session:
             self._watch.start("clock", self._clock)
             self._watch.start("link", self._link)
             self._watch.start("report", self._report)
@@ -94,39 +83,71 @@ class Coupler:
     def release(self):
         """After Ctrl-C, when no task is resumed any more: the bus is left free, the watchdog gives time."""
         self._watch.relax()
-        if self._port:
-            self._port.release()
+        if self.port:
+            self.port.release()
 
     async def _poll(self, name, poller):
         while True:
             await poller.step()
             self._watch.beat(name)
 
+    async def _serve(self, gateway):
+        # At the address that the unit has now.
+        await self._online.wait()
+        hal = self.hal
+        while True:
+            ip = hal.network_info()["ip"]
+            task = asyncio.create_task(gateway.run(ip))
+            try:
+                while hal.network_info()["ip"] == ip:
+                    await hal.sleep_ms(_INTERFACE_MS)
+                    if task.done():
+                        await task  # raises what ended it
+            finally:
+                task.cancel()
+
+    async def call(self, name, arguments):
+        """A method, asked for by the cloud: (status, answer)."""
+        from coupler.access.methods import call
+
+        if self.writes is None:
+            from coupler.access.writes import Writes
+
+            self.writes = Writes(self.hal, self.table, self.clients)
+        self._calls += 1
+        try:
+            return await call(self, name, arguments, _CLOUD_ROLE)
+        finally:
+            self._calls -= 1
+            if not self._calls:
+                self.hal.forget(*_CALLED)
+
     async def _age(self):
         while True:
-            self._table.age()
+            self.table.age()
             self._watch.beat("age")
-            await self._hal.sleep_ms(_AGE_MS)
+            await self.hal.sleep_ms(_AGE_MS)
 
     async def _interface(self):
         was_up = False
         while True:
-            up = await self._hal.network_up(self._config["net"], self._board)
+            up = await self.hal.network_up(self.config["net"], self.board)
             if not up:
                 print("kobler: no network yet")
             elif not was_up:
                 self._online.set()
-                self._session.retry()
+                if self.session:
+                    self.session.retry()
             was_up = up
-            await self._hal.sleep_ms(_INTERFACE_MS)
+            await self.hal.sleep_ms(_INTERFACE_MS)
 
     async def _link(self):
         await self._online.wait()
         await self._clock_known.wait()  # without the time no certificate can be verified
-        await self._session.run()
+        await self.session.run()
 
     async def _clock(self):
-        hal = self._hal
+        hal = self.hal
         if hal.now_ms() is not None:
             self._date()  # it was running through a reset
         await self._online.wait()
@@ -136,9 +157,9 @@ class Coupler:
     async def _ask_time(self):
         from coupler.net import sntp
 
-        hal = self._hal
+        hal = self.hal
         try:
-            now, server, trip = await sntp.query(hal, self._config["net"]["ntp"])
+            now, server, trip = await sntp.query(hal, self.config["net"]["ntp"])
             hal.set_time(now)
             self._date()
             print("kobler: time from %s, round trip %d ms" % (server, trip))
@@ -151,42 +172,15 @@ class Coupler:
 
     def _date(self):
         if not self._clock_known.is_set():
-            self._queue.date()
+            self.queue.date()
             self._clock_known.set()
 
     async def _report(self):
         pause = _REPORT_MS
         while True:
-            await self._hal.sleep_ms(pause)
-            self._session.report()
+            await self.hal.sleep_ms(pause)
+            self.session.report()
             pause = min(_REPORT_MAX_MS, pause * 2)
-
-
-def bus_figures(client, poller):
-    """A bus as `reported` shows it: all requests, all errors, then both by kind."""
-    stats = client.stats
-    figures = dict(poller.stats)
-    figures.update(stats)
-    figures["kinds"] = stats["errors"]
-    figures["errors"] = sum(stats["errors"].values())
-    return figures
-
-
-def check(hal, data):
-    """The configuration (JSON bytes) if this firmware can run it; ValueError names what it cannot run."""
-    from coupler.bus import plan
-    from coupler.points.table import Table
-
-    config = json.loads(data)
-    if not isinstance(config, dict) or config.get("v") != 1:
-        raise ValueError("v: this firmware knows version 1 only")
-    for name, kind in (("name", str), ("rev", str), ("net", dict), ("cloud", dict), ("bus", list)):
-        if not isinstance(config.get(name), kind):
-            raise ValueError("%s: missing or of the wrong kind" % name)
-    for index, bus in enumerate(config["bus"]):
-        plan.check(bus, "bus[%d]" % index)
-    Table(config["bus"], hal, None)  # it takes the rows over, hence the second reading
-    return json.loads(data)
 
 
 def main(hal):
@@ -197,6 +191,8 @@ def main(hal):
         print("kobler: this unit has no configuration: run `kobler provision` at its USB port")
         return
     try:
+        from coupler.compose import check
+
         coupler = Coupler(hal, check(hal, data), hal.board)
     except ValueError as error:
         print("kobler: the configuration cannot be run: %s; provision it again" % error)
@@ -204,7 +200,7 @@ def main(hal):
     except Exception:
         hal.watchdog(_SECOND_CHANCE_MS)  # it may run after a restart, and until then someone may come to the console
         raise
-    hal.forget("coupler.bus.plan")
+    hal.forget("coupler.compose", "coupler.bus.plan", "coupler.points.load", "coupler.points.kinds")
     try:
         asyncio.run(coupler.run())
     except KeyboardInterrupt:

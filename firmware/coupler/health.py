@@ -34,3 +34,33 @@ class Health:
         for room, parts in self._parts.items():
             answer[room] = {name: stats() for name, stats in parts.items()}
         return answer
+
+
+class BusFigures:
+    """A bus as `reported` shows it: requests and errors, these by kind; its units, and what they refused."""
+
+    def __init__(self, hal, client, poller):
+        self._hal = hal
+        self._client = client
+        self._poller = poller
+        self._since = hal.ticks_ms()
+        self._busy = 0
+
+    def take(self):
+        stats = self._client.stats
+        figures = dict(self._poller.stats)
+        figures.update(stats)
+        figures["kinds"] = stats["errors"]
+        figures["errors"] = sum(stats["errors"].values())
+        busy = figures.pop("busy_us", None)
+        if busy is not None:
+            now = self._hal.ticks_ms()
+            passed = self._hal.ticks_diff(now, self._since)
+            if passed > 0:
+                figures["utilisation"] = round((busy - self._busy) / 10 / passed)  # percent, since the last report
+            self._since = now
+            self._busy = busy
+        figures["units"] = self._poller.units()
+        if self._poller.holes:
+            figures["holes"] = self._poller.holes
+        return figures

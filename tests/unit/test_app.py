@@ -5,7 +5,7 @@ import json
 import time
 
 from check import raises
-from coupler import app
+from coupler import app, compose
 from coupler.bus import rtu
 
 
@@ -103,6 +103,12 @@ class Hal:
     def uart(self, wiring, baud, parity, stop):
         return self.port
 
+    def alarm(self):
+        return self
+
+    def sleep(self, us):
+        return self.sleep_ms(us // 1000)
+
     def watchdog(self, ms):
         self.patience = ms
         return self.dog
@@ -166,18 +172,57 @@ def run_for(seconds, coroutine):
 
 def test_without_cloud_the_bus_is_read_and_no_network_is_touched():
     hal = Hal()
-    coupler = app.Coupler(hal, app.check(hal, config()), hal.board)
+    coupler = app.Coupler(hal, compose.check(hal, config()), hal.board)
     run_for(0.3, coupler.run())
-    samples = coupler._queue.peek(10)
+    samples = coupler.queue.peek(10)
     assert [sample[1:4] for sample in samples] == [("field/meter/power", 42, None)], samples
     assert hal.dog.fed >= 1
     assert hal.dog.relaxed == 1  # whoever stopped it may need time at the console
 
 
+class Gateway:
+    """Serves until it is cancelled, or until its fault."""
+
+    def __init__(self):
+        self.at = []
+        self.fault = None
+
+    async def run(self, ip):
+        self.at.append(ip)
+        while not self.fault:
+            await asyncio.sleep(0)
+        raise self.fault
+
+
+def test_the_gateway_goes_with_the_address_of_the_unit():
+    hal = Hal()
+    coupler = app.Coupler(hal, compose.check(hal, config()), hal.board)
+    gateway = Gateway()
+    ip = "192.0.2.7"
+    hal.network_info = lambda: {"ip": ip}
+    hal.sleep_ms = lambda ms: asyncio.sleep(0)
+
+    async def whole():
+        nonlocal ip
+        coupler._online.set()
+        task = asyncio.create_task(coupler._serve(gateway))
+        for ip in ("192.0.2.7", "0.0.0.0", "192.0.2.7", "192.0.2.8"):  # noqa: S104 - what an interface without a link has
+            for _ in range(5):
+                await asyncio.sleep(0)
+        gateway.fault = OSError(98)
+        try:
+            await asyncio.wait_for(task, 1)
+        except OSError as error:
+            return error.args[0]
+
+    assert asyncio.run(whole()) == 98, "the watch is told, and starts it again"
+    assert gateway.at == ["192.0.2.7", "0.0.0.0", "192.0.2.7", "192.0.2.8"]  # noqa: S104
+
+
 def test_every_start_counts_as_a_boot():
     hal = Hal()
     for expected in (1, 2, 3):
-        app.Coupler(hal, app.check(hal, config()), hal.board)
+        app.Coupler(hal, compose.check(hal, config()), hal.board)
         assert hal.numbers["boot"] == expected
 
 
@@ -188,15 +233,15 @@ def test_a_configuration_that_cannot_be_run_is_refused_by_field():
         ({"cloud": []}, "cloud:"),
         ({"bus": [{"name": "x", "kind": "canbus", "units": []}]}, "bus[0].kind"),
     ):
-        error = raises(ValueError, app.check, Hal(), config(**changes))
+        error = raises(ValueError, compose.check, Hal(), config(**changes))
         assert str(error).startswith(field), (str(error), field)
-    raises(ValueError, app.check, Hal(), b"{not json")
+    raises(ValueError, compose.check, Hal(), b"{not json")
 
 
 def test_a_point_that_ends_beyond_its_block_is_refused():
     data = json.loads(config())
     data["bus"][0]["units"][0]["blocks"][0]["p"][0]["t"] = "float32"
-    error = raises(ValueError, app.check, Hal(), json.dumps(data).encode())
+    error = raises(ValueError, compose.check, Hal(), json.dumps(data).encode())
     assert "bus[0].units[0].blocks[0].p[0].o" in str(error), error
 
 
@@ -209,9 +254,9 @@ def test_two_buses_on_one_port_are_refused():
 
 def test_reported_shows_requests_and_errors_of_each_bus():
     hal = Hal()
-    coupler = app.Coupler(hal, app.check(hal, config()), hal.board)
+    coupler = app.Coupler(hal, compose.check(hal, config()), hal.board)
     run_for(0.2, coupler.run())
-    reported = json.loads(json.dumps(coupler._health.report()))
+    reported = json.loads(json.dumps(coupler.health.report()))
     assert reported["bus"]["field"]["requests"] >= 2
     assert reported["bus"]["field"]["errors"] == 0
     assert reported["boot"] == 1 and reported["revision"] == "00000000"

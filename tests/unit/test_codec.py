@@ -1,7 +1,8 @@
 import struct
 
 from check import raises
-from coupler.points.codec import ORDERS, decode, decode_bit, size
+from coupler.points.codec import ORDERS, decode, decode_bit
+from coupler.points.kinds import size, span
 
 # 0x41B80000 is 23.0 as float32, 0x4037000000000000 as float64.
 WIRE = {
@@ -103,6 +104,22 @@ def test_sizes_on_the_wire():
         assert size(kind, length) == n
     for kind, length in (("u8", 0), ("string", 0), ("string", 251), ("string", None), (None, 0)):
         raises(ValueError, size, kind, length)
+
+
+def test_raw_values_that_a_type_can_hold():
+    for kind, count, limits in (
+        ("u16", 0, (0, 65535)),
+        ("i16", 0, (-32768, 32767)),
+        ("u32", 0, (0, 4294967295)),
+        ("i32", 0, (-2147483648, 2147483647)),
+        ("u64", 0, (0, 18446744073709551615)),
+        ("i64", 0, (-9223372036854775808, 9223372036854775807)),
+        ("bits", 3, (0, 7)),
+        ("float32", 0, None),
+        ("bool", 0, None),
+        ("string", 0, None),
+    ):
+        assert span(kind, count) == limits, kind
 
 
 def test_every_float_that_fits_comes_out_as_it_went_in():

@@ -3,7 +3,7 @@ import os
 from bus_fakes import Hal, run
 from check import raises
 from coupler import hal
-from coupler.hal.port import Port
+from coupler.hal.port import Alarm, Port
 
 CHAR = 573  # microseconds, 8E1 at 19200
 
@@ -174,6 +174,9 @@ class Uart:
     def irq(self, handler, trigger):
         self.handler = handler
 
+    def init(self, baud, bits, parity, stop):
+        self.format = (baud, bits, parity, stop)
+
     def write(self, data):
         self.bench.wrote.append((bytes(data), self.bench.us))
         self.end = self.bench.us + CHAR * len(data)
@@ -202,8 +205,11 @@ class Bench(Hal):
         self.de = Pin(self)
         self.uart = Uart(self)
         self.timer = Timer(self) if timer else None
-        self.port = Port(self, self.uart, self.de, self.timer, Flag(self), 19200, 11, False)
+        self.port = Port(self, self.uart, self.de, Alarm(self, self.timer), (19200, "even", 1), False)
         self.us += 10000
+
+    def flag(self):
+        return Flag(self)
 
     def ticks_us(self):
         self.us += 3
@@ -219,7 +225,7 @@ class Bench(Hal):
 
     def advance(self):
         events = []
-        coming = [at for at, _ in self.input if at > self.us]
+        coming = [at for at, _ in self.input if at + 2 * CHAR > self.us]
         if coming and not self.deaf:
             events.append((coming[-1] + 2 * CHAR, self.uart.handler))
         if self.timer.next is not None:
@@ -276,6 +282,17 @@ def test_the_driver_falls_whatever_goes_wrong():
     bench.uart.write = broken
     raises(OSError, lambda: run(bench.port.send(bytes(8))))
     assert bench.de.edges[-1][0] == 0
+
+
+def test_another_speed_and_format_change_all_that_depends_on_them():
+    bench = Bench()
+    port = bench.port
+    port.set_line(9600, "none", 2)
+    assert bench.uart.format == (9600, 8, None, 2)
+    assert port.line == (9600, "none", 2) and port.char_us == 1146
+    before = bench.us
+    run(port.send(bytes(10)))
+    assert bench.us - before >= 9 * 1146
 
 
 def test_a_released_port_leaves_the_line_to_others():
@@ -336,11 +353,65 @@ def test_lost_interrupts_and_a_uart_without_any_are_only_slower():
 
 
 def test_bytes_that_are_there_are_not_waited_for():
+    for timer, heard, most in ((True, True, 100), (True, False, 26000), (False, False, 100)):
+        bench = Bench(timer)
+        bench.hear(0, b"\x01")
+        if heard:
+            bench.uart.handler(None)
+        before = bench.us
+        assert run(bench.port.wait(500)) is True
+        assert bench.us - before < most
+
+
+def test_a_long_answer_is_taken_in_one_piece_and_without_looking_at_each_byte():
+    for count in (20, 53, 105, 255):
+        for latency in (0, 1000, 20000, 49000, 333000):
+            bench = Bench()
+            bench.hear(latency, bytes(count))
+            end = bench.us + latency + CHAR * (count - 1)
+            waits = []
+            wait = Flag.wait
+
+            async def counted(flag):
+                waits.append(bench.us)
+                await wait(flag)
+
+            Flag.wait = counted
+            try:
+                assert run(bench.port.wait(500)) is True
+            finally:
+                Flag.wait = wait
+            assert bench.uart.any() == count
+            assert bench.us - end <= 3 * CHAR + 300
+            assert len(waits) <= 3 + latency // 50000 + (CHAR * count) // 25000
+
+
+def test_a_line_that_never_falls_silent_is_not_waited_for_longer_than_asked():
     bench = Bench()
-    bench.hear(0, b"\x01")
+    bench.hear(0, bytes(3000))
     before = bench.us
     assert run(bench.port.wait(500)) is True
-    assert bench.us - before < 100
+    assert 500000 <= bench.us - before <= 530000
+
+
+def test_a_frame_given_up_half_sent_is_let_out_before_the_next():
+    bench = Bench()
+    sending = bench.port.send(bytes(200))
+
+    async def stop():
+        raise KeyboardInterrupt
+
+    Flag.wait, wait = (lambda flag: stop()), Flag.wait
+    try:
+        raises(KeyboardInterrupt, run, sending)
+    finally:
+        Flag.wait = wait
+    assert bench.de.edges[-1][0] == 0, "the line is free at once"
+    end = bench.uart.end
+    assert end - bench.us > 100000
+    run(bench.port.send(bytes(8)))
+    assert bench.wrote[1][1] >= end, "else it would go out as the end of the other"
+    assert bench.wrote[1][1] - end < 5000
 
 
 def test_readinto_never_takes_more_than_there_is_room():

@@ -14,8 +14,12 @@ def receive(receiver, *pieces):
 
 def expecting(unit, fc, size, echo=None):
     receiver = rtu.Receiver()
-    receiver.expect(unit, fc, size, echo)
+    receiver.expect(bytes([unit, fc, size]), size + 5, echo)
     return receiver
+
+
+def data(receiver):
+    return bytes(receiver.frame[3:-2])
 
 
 ANSWER = registers(17, 4, 0x1234, 0x5678)
@@ -33,7 +37,7 @@ def test_crc_of_published_frames():
 def test_a_clean_answer_gives_its_data():
     receiver = expecting(17, 4, 4)
     assert receive(receiver, ANSWER) == rtu.ANSWER
-    assert bytes(receiver.data) == DATA
+    assert data(receiver) == DATA
 
 
 def test_an_answer_may_come_in_any_pieces():
@@ -42,7 +46,7 @@ def test_an_answer_may_come_in_any_pieces():
         assert receive(receiver, ANSWER[:cut]) == rtu.PENDING
         assert receiver.quiet() == rtu.PENDING, "a gap is no end"
         assert receive(receiver, ANSWER[cut:]) == rtu.ANSWER
-        assert bytes(receiver.data) == DATA
+        assert data(receiver) == DATA
     receiver = expecting(17, 4, 4)
     assert receive(receiver, *[ANSWER[i : i + 1] for i in range(len(ANSWER))]) == rtu.ANSWER
 
@@ -57,7 +61,7 @@ def test_stray_bytes_before_an_answer_are_skipped():
     for stray in (b"\x00", b"\xff", b"\x11", b"\x11\x04", b"\x11\x04\x04", b"\x11\x84", b"\x11\x11\x11", bytes(100)):
         receiver = expecting(17, 4, 4)
         assert receive(receiver, stray + ANSWER) == rtu.ANSWER, stray
-        assert bytes(receiver.data) == DATA
+        assert data(receiver) == DATA
 
 
 def test_a_false_start_hides_an_exception_only_until_the_line_is_quiet():
@@ -68,13 +72,13 @@ def test_a_false_start_hides_an_exception_only_until_the_line_is_quiet():
 
 
 def test_data_that_looks_like_an_exception_is_data():
-    data = b"\x00" + frame(17, 0x84, 2) + b"\x00\x00"
-    answer = frame(17, 4, len(data), data)
-    receiver = expecting(17, 4, len(data))
+    text = b"\x00" + frame(17, 0x84, 2) + b"\x00\x00"
+    answer = frame(17, 4, len(text), text)
+    receiver = expecting(17, 4, len(text))
     for i in range(len(answer) - 1):
         assert receive(receiver, answer[i : i + 1]) == rtu.PENDING
     assert receive(receiver, answer[-1:]) == rtu.ANSWER
-    assert bytes(receiver.data) == data
+    assert data(receiver) == text
 
 
 def test_answers_to_something_else_are_refused():
@@ -89,10 +93,11 @@ def test_answers_to_something_else_are_refused():
     ):
         receiver = expecting(17, 4, 4)
         assert receive(receiver, other) == rtu.PENDING, other
-        assert receiver.quiet() == rtu.PENDING, other
-        assert receiver.foreign == 1
+        assert receiver.quiet() == rtu.FOREIGN, other
+        assert receiver.foreign == 1 and bytes(receiver.frame) == other
+        assert receiver.quiet() == rtu.PENDING and receiver.bytes() == 0
         assert receive(receiver, ANSWER) == rtu.ANSWER, other
-        assert bytes(receiver.data) == DATA
+        assert data(receiver) == DATA
 
 
 def test_a_flipped_bit_anywhere_is_noticed():
@@ -102,7 +107,7 @@ def test_a_flipped_bit_anywhere_is_noticed():
         receiver = expecting(17, 4, 4)
         assert receive(receiver, broken) == rtu.PENDING
         assert receiver.quiet() in (rtu.BROKEN, rtu.PENDING)
-        assert receiver.data is None
+        assert not receiver.frame
 
 
 def test_a_broken_answer_is_given_up_when_the_line_is_quiet():
@@ -115,8 +120,9 @@ def test_an_announced_echo_is_no_noise():
     request = frame(17, 4, b"\x00\x34\x00\x02")
     for cut in range(len(request) + 1):
         receiver = expecting(17, 4, 4, request)
+        assert not receiver.echoed
         assert receive(receiver, request[:cut], request[cut:]) == rtu.PENDING
-        assert receiver.bytes() == 0
+        assert receiver.bytes() == 0 and receiver.echoed
         assert receive(receiver, ANSWER) == rtu.ANSWER
 
 
@@ -127,7 +133,7 @@ def test_an_echo_nobody_announced_is_skipped_too():
         assert receive(receiver, request + ANSWER) == rtu.ANSWER
         receiver = expecting(17, 4, 4)
         assert receive(receiver, request) == rtu.PENDING
-        assert receiver.quiet() == rtu.PENDING
+        assert receiver.quiet() in (rtu.PENDING, rtu.FOREIGN)
         assert receive(receiver, ANSWER) == rtu.ANSWER
 
 
@@ -143,4 +149,94 @@ def test_endless_noise_never_fills_the_receiver():
     big = frame(17, 4, 250, bytes(250))
     for i in range(0, len(big), 16):
         state = receive(receiver, big[i : i + 16])
-    assert state == rtu.ANSWER and bytes(receiver.data) == bytes(250)
+    assert state == rtu.ANSWER and data(receiver) == bytes(250)
+
+
+COIL = frame(17, 5, b"\x00\xac\xff\x00")
+
+
+def writing(request, size=8, echo=None):
+    receiver = rtu.Receiver()
+    receiver.expect(request[: size - 2], size, echo)
+    return receiver
+
+
+def test_a_write_is_answered_by_its_fields():
+    many = frame(17, 16, b"\x00\x01\x00\x02\x04\x00\x0a\x01\x02")
+    for request, answer in ((COIL, COIL), (many, frame(17, 16, b"\x00\x01\x00\x02"))):
+        for cut in range(len(answer)):
+            receiver = writing(request)
+            assert receive(receiver, answer[:cut]) == rtu.PENDING
+            assert receive(receiver, b"", answer[cut:]) == rtu.ANSWER
+            assert bytes(receiver.frame) == answer
+        for i in range(2, 6):
+            other = bytearray(answer[:-2])
+            other[i] ^= 1
+            receiver = writing(request)
+            assert receive(receiver, frame(bytes(other))) == rtu.PENDING, "it is sound, but answers something else"
+            assert receiver.quiet() == rtu.FOREIGN
+            assert receive(receiver, answer) == rtu.ANSWER
+
+
+def test_an_echo_that_looks_like_the_answer_is_not_taken_for_it():
+    for cut in range(len(COIL)):
+        receiver = writing(COIL, 8, COIL)
+        assert receive(receiver, COIL[:cut], COIL[cut:]) == rtu.PENDING
+        assert receiver.quiet() == rtu.PENDING and receiver.echoed
+        assert receive(receiver, COIL) == rtu.ANSWER
+    receiver = writing(COIL, 8, COIL)
+    assert receive(receiver, COIL + COIL) == rtu.ANSWER
+    receiver = writing(COIL, 8, COIL)
+    assert receive(receiver, COIL) == rtu.PENDING
+    assert receive(receiver, frame(17, 0x85, 3)) == rtu.EXCEPTION
+
+
+def test_an_identification_is_as_long_as_its_objects_say():
+    answer = frame(17, b"\x2b\x0e\x01\x01\x00\x00\x02\x00\x03ABC\x01\x00")
+    for cut in range(1, len(answer)):
+        receiver = rtu.Receiver()
+        receiver.expect(b"\x11\x2b\x0e\x01", 0)
+        assert receive(receiver, b"\x11\x2b" + answer[:cut]) == rtu.PENDING
+        assert receive(receiver, answer[cut:]) == rtu.ANSWER
+        assert bytes(receiver.frame) == answer
+    receiver.expect(b"\x11\x2b\x0e\x01", 0)
+    assert receive(receiver, frame(17, 0xAB, 1)) == rtu.EXCEPTION
+    receiver.expect(b"\x11\x2b\x0e\x01", 0)
+    assert receive(receiver, answer[:-1] + b"?") == rtu.PENDING
+    assert receiver.quiet() == rtu.BROKEN
+
+
+def test_after_an_exception_the_answer_may_still_be_found():
+    receiver = expecting(17, 4, 4)
+    assert receive(receiver, b"\xff" + frame(17, 0x84, 6) + ANSWER[:4]) == rtu.EXCEPTION
+    assert receive(receiver, ANSWER[4:]) == rtu.ANSWER
+    assert data(receiver) == DATA
+
+
+def test_only_a_whole_answer_with_a_wrong_crc_is_a_broken_one():
+    for junk in (b"\x55" * 9, b"\x11\x04" + bytes(20), frame(17, 0x84, 2)[:-1] + b"\0", ANSWER[1:] + b"\0\0"):
+        receiver = expecting(17, 4, 4)
+        assert receive(receiver, junk) == rtu.PENDING
+        assert receiver.quiet() == rtu.PENDING, junk
+    # What stands inside the frame of another was no answer either.
+    receiver = expecting(17, 4, 4)
+    assert receive(receiver, frame(9, 3, 12, ANSWER[:-1] + b"\0\0\0\0")) == rtu.PENDING
+    assert receiver.quiet() == rtu.FOREIGN
+    assert receiver.quiet() == rtu.PENDING
+    assert receive(receiver, b"\0") == rtu.PENDING
+    assert receiver.quiet() == rtu.PENDING
+
+
+def test_an_answer_that_its_request_begins_with_is_found_when_the_line_is_quiet():
+    # The CRC of the answer can look like the byte count and the first value of the request.
+    for address in range(65536):
+        answer = frame(17, 16, bytes([address >> 8, address & 255, 0, 1]))
+        if answer[6] == 2:
+            break
+    request = frame(answer[:6], 2, answer[7], 0)
+    assert request.startswith(answer)
+    receiver = writing(request, 8, request)
+    assert receive(receiver, answer) == rtu.PENDING
+    assert receiver.quiet() == rtu.ANSWER
+    receiver = writing(request, 8, request)
+    assert receive(receiver, request[:8], request[8:], answer) == rtu.ANSWER and receiver.echoed

@@ -207,36 +207,6 @@ def test_an_unknown_dialect_is_refused():
     assert "azure" in str(raises(ValueError, lambda: session(dialect="azure")))
 
 
-def answered(s, topic, payload):
-    posted = []
-    s.post = lambda topic, payload, retain=False: posted.append((topic, json.loads(payload))) or True
-    s.inbox.message(topic, payload)
-    return posted
-
-
-def test_methods_are_answered_and_one_that_fails_harms_nobody():
-    s = session()
-    assert answered(s, "kobler/id/method/read/7", b"{}") == [("kobler/id/result/404/7", {"error": "no method read"})]
-    s.inbox.call = lambda name, arguments: (200, [name, arguments])
-    assert answered(s, "kobler/id/method/read/7", b'{"a": 1}') == [("kobler/id/result/200/7", ["read", {"a": 1}])]
-    s.inbox.call = lambda name, arguments: 1 // 0
-    topic, answer = answered(s, "kobler/id/method/read/7", b"")[0]
-    assert topic == "kobler/id/result/500/7" and "ZeroDivisionError" in answer["error"]
-    assert answered(s, "kobler/id/method/read/8", b"nope")[0][0] == "kobler/id/result/400/8"
-    assert s.count["refused"] == 1
-
-
-def test_desired_properties_reach_who_wants_them_and_nonsense_does_not():
-    s = session()
-    got = []
-    assert answered(s, "kobler/id/desired", b'{"a": 1}') == []
-    s.inbox.desired = got.append
-    answered(s, "kobler/id/desired", b'{"a": 1}')
-    answered(s, "kobler/id/desired", b"[1]")
-    answered(s, "kobler/other/desired", b'{"a": 2}')
-    assert got == [{"a": 1}] and s.count["refused"] == 2
-
-
 def test_nothing_is_posted_without_a_connection():
     s = session()
     assert s.post("t", b"") is False

@@ -83,6 +83,173 @@ def test_what_is_no_number_has_the_quality_range():
     assert world.read(0x3F80, 0)[1:] == [("a", 1.0, None, None, None)]
 
 
+def test_a_raw_value_that_means_not_available_is_none():
+    for kind, order, more, na, gone, there, value in (
+        ("u16", "ABCD", {}, [0xFFFF], (0xFFFF,), (0xFFFE,), 0xFFFE),
+        ("u16", "BADC", {}, [0x80FF], (0xFF80,), (0x80FF,), 0xFF80),
+        ("i16", "ABCD", {}, [0x8000, 0x7FFF], (0x8000,), (0x8001,), -32767),
+        ("i16", "ABCD", {"k": 0.1}, [0x8000, 0x7FFF], (0x7FFF,), (214,), 21.4),
+        ("u32", "CDAB", {}, [0xFFFF0000], (0x0000, 0xFFFF), (0xFFFF, 0x0000), 0xFFFF),
+        ("i32", "DCBA", {}, [0x80000000], (0x0000, 0x0080), (0xFEFF, 0xFFFF), -2),
+        ("u64", "ABCD", {}, [0xFFFFFFFFFFFFFFFF], (0xFFFF,) * 4, (0, 0, 0, 7), 7),
+        ("i64", "ABCD", {}, [1 << 63], (0x8000, 0, 0, 0), (0xFFFF,) * 4, -1),
+        ("float32", "ABCD", {}, [0x7FC00000], (0x7FC0, 0), (0x41B8, 0), 23.0),
+        ("float32", "CDAB", {}, [0xC61C3C00], (0x3C00, 0xC61C), (0, 0x41B8), 23.0),
+        ("float64", "DCBA", {}, [0x7FF8000000000000], (0, 0, 0, 0xF87F), (0, 0, 0, 0x3740), 23.0),
+        ("bits", "ABCD", {"from": 4, "count": 4}, [15], (0x00F0,), (0xFF1F,), 1),
+        ("bits", "BADC", {"from": 4, "count": 4}, [15], (0xF000,), (0x1FFF,), 1),
+    ):
+        world = World(config(point("a", kind, 1, w=order, na=na, **more)))
+        assert world.read(0, *gone) == [("a", None, "not-available", None, None)], (kind, order)
+        assert world.table.find("field/meter/a").quality == "not-available"
+        assert world.read(0, *there)[1:] == [("a", value, None, None, None)], (kind, order)
+
+
+def test_of_two_values_that_are_no_number_only_the_named_one_is_not_available():
+    world = World(config(point("a", "float32", 0, na=[0x7FC00000, 0x80000000])))
+    for registers, quality in (
+        ((0x7FC0, 0), "not-available"),
+        ((0x7F80, 0), "range"),
+        ((0x8000, 0), "not-available"),
+        ((0, 0), None),
+    ):
+        assert world.read(*registers)[-1][2] == quality, registers
+    assert world.samples[-1][1] == 0.0
+
+
+def test_a_text_is_never_taken_for_not_available():
+    samples = World(config(point("a", "string", 0, len=13))).read(
+        0x6E6F, 0x742D, 0x6176, 0x6169, 0x6C61, 0x626C, 0x6500
+    )
+    assert samples == [("a", "not-available", None, None, None)]
+
+
+def test_not_available_counts_in_no_aggregate():
+    world = World(config(point("a", na=[0xFFFF], r={"agg": "mean", "min": 2000})))
+    for raw in (10, 20, 0xFFFF, 0xFFFF, 30):
+        world.read(raw)
+    assert [s[1:3] for s in world.samples] == [(10, None), (20, None), (None, "not-available"), (30, None)]
+
+
+def test_an_enumeration_gives_texts_and_what_it_does_not_name_as_a_number():
+    texts = {"0": "off", "1": "heat", "-1": "fault"}
+    world = World(config(point("a", "i16", 0, e=texts), point("b", "bits", 1, e={"2": "auto"}, count=2, **{"from": 6})))
+    for raw in (0, 1, 1, 7, 0xFFFF):
+        world.read(raw, 0xFFBF)
+    assert [s[1:3] for s in world.samples if s[0] == "a"] == [
+        ("off", None), ("heat", None), (7, None), ("fault", None),
+    ]  # fmt: skip
+    assert [s[1] for s in world.samples if s[0] == "b"] == ["auto"]
+
+
+def test_an_enumeration_may_have_a_value_that_means_not_available():
+    world = World(config(point("a", "u16", 0, e={"1": "heat"}, na=[255])))
+    world.read(255)
+    assert [s[1:3] for s in world.read(1)] == [(None, "not-available"), ("heat", None)]
+
+
+def test_data_that_begin_at_the_point_are_taken_for_it_alone():
+    world = World(config(point("a", at=3), point("b", at=4)))
+    a = world.table.find("field/meter/a")
+    world.table.on_block(world.unit, {"p": (a,)}, b"\x00\x07", None, -a.at)
+    assert world.samples == [("a", 7, None, None, None)]
+
+
+def test_the_age_of_a_point_counts_from_its_last_reading():
+    world = World(config(point()))
+    a = world.table.find("field/meter/a")
+    world.read(1)
+    world.hal.us += 2500000
+    assert world.table.age_ms(a) == 3500
+    world.fail()
+    assert world.table.age_ms(a) == 1000
+
+
+class Split:
+    """The parts of a block, split until nothing is left to part."""
+
+    def __init__(self, *points, **block):
+        self.world = World(config(*points, a=100, **block))
+        self.parts = self.part(self.world.block)
+
+    def part(self, block):
+        pair = self.world.table.split(block)
+        if pair is None:
+            return [block]
+        assert all([len(half["p"]) < len(block["p"]) for half in pair])
+        return self.part(pair[0]) + self.part(pair[1])
+
+    def reads(self):
+        return [(part["a"], part["n"], [p.name[12:] for p in part["p"]]) for part in self.parts]
+
+
+def test_a_refused_block_is_halved_and_trimmed_to_its_points():
+    points = (point("c", "u32", 12), point("a", "u16", 0), point("d", "string", 17, len=6), point("b", "u16", 2))
+    world = World(config(*points, a=100))
+    first, second = world.table.split(world.block)
+    assert world.unit["blocks"] == [first, second] and world.unit["blocks"][0] is first
+    assert (first["fc"], first["a"], first["n"], first["ms"]) == (4, 100, 3, 1000)
+    assert (second["fc"], second["a"], second["n"], second["ms"]) == (4, 112, 8, 1000)
+    for name, block, at in (("a", first, 0), ("b", first, 2), ("c", second, 0), ("d", second, 5)):
+        found = world.table.find("field/meter/" + name)
+        assert found in block["p"] and found.at == at and world.table.place(found)[2] is block, name
+    assert world.table.place(found)[0]["name"] == "field" and world.table.place(found)[1] is world.unit
+    world.table.on_block(world.unit, second, b"\0\1\0\2" + bytes(6) + b"Kobler", None)
+    assert [s[:2] for s in world.samples] == [("c", 65538), ("d", "Kobler")]
+
+
+def test_a_block_is_split_until_each_part_is_one_read():
+    split = Split(*[point("p%d" % i, "u16", 2 * i) for i in range(5)], **{"n": 9})
+    assert sorted(split.reads()) == [(100 + 2 * i, 1, ["p%d" % i]) for i in range(5)]
+    assert len(split.world.unit["blocks"]) == 5 and split.world.table.split(split.parts[0]) is None
+
+
+def test_points_that_share_registers_stay_right_when_they_are_parted():
+    points = (
+        point("low", "bits", 5, **{"from": 0, "count": 8}),
+        point("high", "bits", 5, **{"from": 8, "count": 8}),
+        point("whole", "u32", 5),
+        point("half", "u16", 6),
+    )
+    split = Split(*points)
+    assert split.reads() == [(105, 1, ["low", "high"]), (105, 2, ["whole"]), (106, 1, ["half"])]
+    wire = b"\x12\x34\x56\x78"
+    for part in split.parts:
+        at = 2 * (part["a"] - 105)
+        split.world.table.on_block(split.world.unit, part, wire[at : at + 2 * part["n"]], None)
+    values = {s[0]: s[1] for s in split.world.samples}
+    assert values == {"low": 0x34, "high": 0x12, "whole": 0x12345678, "half": 0x5678}
+
+
+def test_a_block_is_split_where_the_hole_most_likely_is():
+    world = World(config(*[point("p%d" % at, "u16", at) for at in (0, 1, 2, 3, 9)], **{"n": 10, "a": 100}))
+    first, second = world.table.split(world.block)
+    assert [(block["a"], block["n"]) for block in (first, second)] == [(100, 4), (109, 1)]
+
+
+def test_a_block_of_bits_is_split_by_bits():
+    split = Split(point("a", "bool", 0), point("b", "bool", 13), point("c", "bool", 14), fc=1)
+    assert split.reads() == [(100, 1, ["a"]), (113, 1, ["b"]), (114, 1, ["c"])]
+    split.world.table.on_block(split.world.unit, split.parts[2], b"\x01", None)
+    assert [s[:2] for s in split.world.samples] == [("c", True)]
+
+
+def test_the_points_of_a_split_block_still_go_stale():
+    world = World(config(point("a"), point("b", at=1)))
+    world.read(1, 2)
+    world.table.split(world.block)
+    world.hal.us += 20000000
+    world.table.age()
+    assert [s[:3] for s in world.samples[2:]] == [("a", None, "stale"), ("b", None, "stale")]
+
+
+def test_points_that_are_alike_share_what_they_are():
+    rows = [point("p%d" % i, "i16", i, k=k, na=[9], u="W") for i, k in enumerate((0.1, 0.1, 0.5))]
+    a, b, c = World(config(*rows)).table.points
+    assert a.form is b.form and c.form is not a.form
+    assert [p.read(b"\0\x05" * 3) for p in (a, b, c)] == [0.5, 0.5, 2.5]
+
+
 def test_a_failed_block_fails_each_of_its_points_once():
     world = World(config(point("a"), point("b", at=1)))
     world.read(1, 2)
@@ -144,8 +311,67 @@ def test_a_broken_point_is_refused_with_the_name_of_the_field():
         ([point(r={"agg": "best"})], "[0].r.agg"),
         ([point("a"), point("a")], ""),
         ([], ""),
+        ([point(k=0)], "[0].k"),
+        ([point(na=[])], "[0].na"),
+        ([point(na=65535)], "[0].na"),
+        ([point(na=[65535, 65536])], "[0].na[1]"),
+        ([point(na=[-1])], "[0].na[0]"),
+        ([point(na=[True])], "[0].na[0]"),
+        ([point("a", "float32", 0, na=[1.5])], "[0].na[0]"),
+        ([point("a", "float32", 0, na=[1 << 32])], "[0].na[0]"),
+        ([point("a", "bits", 0, na=[8], count=3, **{"from": 2})], "[0].na[0]"),
+        ([point("a", "bool", 0, na=[0])], "[0].na"),
+        ([point("a", "string", 0, na=[0], len=2)], "[0].na"),
+        ([point(e=["off"])], "[0].e"),
+        ([point(e={})], "[0].e"),
+        ([point(e={"1": ""})], "[0].e.1"),
+        ([point(e={"1": 2})], "[0].e.1"),
+        ([point(e={"one": "a"})], "[0].e"),
+        ([point(e={"01": "a"})], "[0].e"),
+        ([point(e={"-1": "a"})], "[0].e"),
+        ([point(e={"65536": "a"})], "[0].e"),
+        ([point("a", "i16", 0, e={"65535": "a"})], "[0].e"),
+        ([point("a", "bits", 0, e={"2": "a"}, count=1, **{"from": 2})], "[0].e"),
+        ([point("a", "float32", 0, e={"1": "a"})], "[0].e"),
+        ([point("a", "bool", 0, e={"1": "a"})], "[0].e"),
+        ([point(e={"1": "a"}, k=0.1)], "[0].k"),
+        ([point(e={"1": "a"}, b=1)], "[0].b"),
+        ([point(e={"1": "a"}, r={"db": 1})], "[0].r"),
     ):
         error = raises(ValueError, World, config(*cfg))
         assert str(error).startswith(path + field + ":"), (path + field, str(error))
     error = raises(ValueError, World, config(point("a", "u16"), fc=2))
     assert str(error).startswith(path + "[0].t:")
+
+
+def test_only_what_can_be_written_is_said_to_be_writable():
+    path = "bus[0].units[0].blocks[0].p[0].wr"
+    good = {"role": "operator", "min": -1, "max": 2.5, "verify": True, "ms": 1000}
+    for wr, more, block, field in (
+        (good, {}, {"fc": 4}, ""),
+        (good, {"t": "bool"}, {"fc": 2}, ""),
+        ("yes", {}, {}, ".role"),
+        ({"min": 1}, {}, {}, ".role"),
+        ({"role": ""}, {}, {}, ".role"),
+        ({"role": "a", "min": "1"}, {}, {}, ".min"),
+        ({"role": "a", "max": None}, {}, {}, ".max"),
+        ({"role": "a", "max": float("nan")}, {}, {}, ".max"),
+        ({"role": "a", "min": 2, "max": 1}, {}, {}, ".min"),
+        ({"role": "a", "min": 0}, {"t": "bool"}, {}, ".min"),
+        ({"role": "a", "max": 1}, {"t": "bool"}, {"fc": 1}, ".max"),
+        ({"role": "a", "max": 1}, {"t": "string", "len": 2}, {}, ".max"),
+        ({"role": "a", "max": 1}, {"e": {"1": "heat"}}, {}, ".max"),
+        ({"role": "a", "verify": 1}, {}, {}, ".verify"),
+        ({"role": "a", "ms": 1.5}, {}, {}, ".ms"),
+        ({"role": "a", "ms": -1}, {}, {}, ".ms"),
+        ({"role": "a"}, {"t": "string", "len": 247}, {"n": 125}, ""),
+    ):
+        row = point("a", wr=wr)
+        row.update(more)
+        block = {"fc": block.get("fc", 3), "n": block.get("n", 20)}
+        error = raises(ValueError, World, config(row, **block))
+        assert str(error).startswith(path + field + ":"), (wr, more, str(error))
+    assert World(config(point("a", wr=good), fc=3)).table.find("field/meter/a").wr == good
+    assert World(config(point("a", "bool", wr={"role": "a"}), fc=1)).table.find("field/meter/a").wr
+    assert World(config(point("a", "string", 0, len=246, wr={"role": "a"}), fc=3, n=125))
+    assert World(config(point())).table.find("field/meter/a").wr is None

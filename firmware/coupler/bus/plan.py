@@ -23,17 +23,27 @@ def _rows(cfg, key, path):
 def check(bus, path):
     """ValueError, which names the field below `path`, unless a poller can run this bus."""
     units = _rows(bus, "units", path)
-    if bus.get("kind") != "rtu":
-        raise ValueError("%s.kind: %r, only rtu is known" % (path, bus.get("kind")))
-    _need(bus, "baud", path, 300, 1000000)
-    _need(bus, "stop", path, 1, 2)
-    if bus.get("parity") not in ("even", "odd", "none"):
-        raise ValueError("%s.parity: %r is not even, odd or none" % (path, bus.get("parity")))
+    kind = bus.get("kind")
+    if kind == "rtu":
+        _need(bus, "baud", path, 300, 1000000)
+        _need(bus, "stop", path, 1, 2)
+        if bus.get("parity") not in ("even", "odd", "none"):
+            raise ValueError("%s.parity: %r is not even, odd or none" % (path, bus.get("parity")))
+    elif kind == "tcp":
+        if not isinstance(bus.get("host"), str) or not bus["host"]:
+            raise ValueError("%s.host: not a name or an address" % path)
+        _need(bus, "port", path, 1, 65535)
+        _need(bus, "flight", path, 1, 16)
+    else:
+        raise ValueError("%s.kind: %r, only rtu and tcp are known" % (path, kind))
+    low, high = (1, 247) if kind == "rtu" else (0, 255)
     for i, unit in enumerate(units):
         at = "%s.units[%d]" % (path, i)
         blocks = _rows(unit, "blocks", at)
-        _need(unit, "id", at, 1, 247)
+        _need(unit, "id", at, low, high)
         _need(unit, "timeout", at, 1, 60000)
+        if "pause" in unit:
+            _need(unit, "pause", at, 1, 60000)
         for j, block in enumerate(blocks):
             here = "%s.blocks[%d]" % (at, j)
             if not isinstance(block, dict):

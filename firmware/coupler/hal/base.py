@@ -53,6 +53,12 @@ class Base:
     def flag(self):
         raise NotImplementedError
 
+    def alarm(self):
+        """`await alarm().sleep(us)`, as exact as this runtime can."""
+        from coupler.hal.port import Alarm
+
+        return Alarm(self, None)
+
     def sleep_ms(self, ms):
         raise NotImplementedError
 

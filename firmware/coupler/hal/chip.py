@@ -60,7 +60,7 @@ class Chip(Base):
 
     def uart(self, wiring, baud, parity, stop):
         """The port of an RS-485 transceiver; wiring: board.json's rs485, parity: even, odd or none."""
-        from coupler.hal.port import Port
+        from coupler.hal.port import PARITIES, Port
 
         for pin in wiring.get("enable") or ():
             machine.Pin(pin, machine.Pin.OUT, value=1)
@@ -71,7 +71,7 @@ class Chip(Base):
             wiring["uart"],
             baud,
             bits=8,
-            parity={"none": None, "even": 0, "odd": 1}[parity],
+            parity=PARITIES[parity],
             stop=stop,
             tx=machine.Pin(wiring["tx"]),
             rx=machine.Pin(wiring["rx"]),
@@ -79,13 +79,18 @@ class Chip(Base):
             txbuf=_UART_BUFFER,
             timeout=0,
         )
+        return Port(self, uart, de, self.alarm(), (baud, parity, stop), wiring.get("echo"))
+
+    def alarm(self):
+        # Exact where a hardware timer is left.
+        from coupler.hal.port import Alarm
+
         self._timers += 1
         try:
             timer = machine.Timer(self._timers)
         except (AttributeError, ValueError):
             timer = None
-        bits = 9 + (parity != "none") + stop
-        return Port(self, uart, de, timer, self.flag(), baud, bits, bool(wiring.get("echo")))
+        return Alarm(self, timer)
 
     def watchdog(self, ms):
         return Watchdog(ms)

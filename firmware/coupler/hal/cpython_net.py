@@ -36,6 +36,34 @@ async def tcp(ip, port, timeout_ms):
     return Stream(s, where)
 
 
+def listen(ip, port, backlog):
+    """A Listener; OSError when the port is taken."""
+    s = socket.socket()
+    try:
+        s.setblocking(False)
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        s.bind((ip, port))
+        s.listen(backlog)
+    except OSError:
+        s.close()
+        raise
+    return Listener(s)
+
+
+class Listener:
+    def __init__(self, s):
+        self._s = s
+
+    async def accept(self):
+        """(Stream, the peer's address) of the next client."""
+        s, address = await asyncio.get_running_loop().sock_accept(self._s)
+        s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return Stream(s, address[0]), address[0]
+
+    def close(self):
+        self._s.close()
+
+
 class Stream:
     def __init__(self, s, where):
         self._s = s

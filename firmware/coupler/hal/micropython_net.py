@@ -49,6 +49,11 @@ def _address(ip, port):
     return socket.getaddrinfo(ip, port)[0][-1]
 
 
+def _ip(address):
+    # On the chip a tuple; the unix port gives the packed sockaddr.
+    return address[0] if isinstance(address, tuple) else "%d.%d.%d.%d" % tuple(address[4:8])
+
+
 async def tcp(ip, port, timeout_ms):
     """A connected Stream; NetError tcp or timeout."""
     where = "%s:%d" % (ip, port)
@@ -78,6 +83,47 @@ async def tcp(ip, port, timeout_ms):
         s.close()
         raise
     return Stream(s, where)
+
+
+def listen(ip, port, backlog):
+    """A Listener; OSError when the port is taken."""
+    s = socket.socket()
+    try:
+        s.setblocking(False)
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        s.bind(_address(ip, port))
+        s.listen(backlog)
+    except OSError:
+        s.close()
+        raise
+    return Listener(s)
+
+
+class Listener:
+    def __init__(self, s):
+        self._s = s
+
+    async def accept(self):
+        """(Stream, the peer's address) of the next client."""
+        while True:
+            await _readable(self._s)  # pyright: ignore[reportGeneralTypeIssues]
+            try:
+                s, address = self._s.accept()
+            except OSError as e:
+                if e.errno == errno.EAGAIN or e.errno == errno.ECONNABORTED:
+                    continue
+                raise
+            try:
+                s.setblocking(False)
+                s.setsockopt(_IPPROTO_TCP, _TCP_NODELAY, 1)
+            except OSError:  # lwIP: it was reset meanwhile, which must not end the server
+                s.close()
+                continue
+            ip = _ip(address)
+            return Stream(s, ip), ip
+
+    def close(self):
+        self._s.close()
 
 
 class Stream:

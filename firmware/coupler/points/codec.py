@@ -6,7 +6,7 @@ import struct
 
 from coupler.const import const
 
-_FORMATS = {
+FORMATS = {
     "u16": ">H",
     "i16": ">h",
     "u32": ">I",
@@ -24,19 +24,9 @@ _LONGEST = const(250)
 _straight = bytearray(_LONGEST)
 
 
-def size(kind, length=0):
-    """Bytes that a value takes on the wire; ValueError for an unknown type. length: characters of a string."""
-    if kind in _FORMATS:
-        return struct.calcsize(_FORMATS[kind])
-    if kind in ("bool", "bits"):
-        return 2
-    if kind == "string" and isinstance(length, int) and 1 <= length <= _LONGEST:
-        return (length + 1) // 2 * 2
-    raise ValueError("type %r with length %r is not known" % (kind, length))
-
-
-def _straighten(data, at, n, swap):
-    # The n bytes from `at`, put in the order ABCD in a buffer of our own.
+def straighten(data, at, n, swap):
+    # The n bytes from `at` in a buffer of our own, put from an order (`swap` is its index) to ABCD or from ABCD to it:
+    # each of them undoes itself.
     byte = 1 if swap & _BYTES else 0
     for i in range(0, n, 2):
         source = at + (n - 2 - i if swap & _WORDS else i)
@@ -51,17 +41,17 @@ def decode(kind, order, data, offset, extra=0, count=0):
     extra: characters of a string, or the first of the `count` bits, where bit 0 is the least significant."""
     at = 2 * offset
     swap = ORDERS.index(order)
-    form = _FORMATS.get(kind)
+    form = FORMATS.get(kind)
     if form:
         if swap:
-            data = _straighten(data, at, struct.calcsize(form), swap)
+            data = straighten(data, at, struct.calcsize(form), swap)
             at = 0
         value = struct.unpack_from(form, data, at)[0]
         # What is neither NaN nor infinite differs from itself by nothing.
         return value if value - value == 0 else None
     if kind == "string":
         # The words of a string are always in reading order, their two characters may be swapped.
-        return _text(_straighten(data, at, (extra + 1) // 2 * 2, swap & _BYTES), extra)
+        return _text(straighten(data, at, (extra + 1) // 2 * 2, swap & _BYTES), extra)
     byte = 1 if swap & _BYTES else 0
     word = data[at + byte] << 8 | data[at + 1 - byte]
     if kind == "bool":

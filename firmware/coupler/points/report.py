@@ -8,50 +8,35 @@
 
 from coupler.const import const
 
-_MAX = const(60000)  # default: an unchanged value is confirmed once a minute
-_LONGEST = const(86400000)  # well inside what a difference of ticks can tell
 NOTHING = const(0)
 SAMPLE = const(1)
 BOTH = const(2)
-AGGREGATES = ("last", "mean", "min", "max", "sum")
-
-
-def _number(cfg, key, path, default, low, high):
-    value = cfg.get(key, default)
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
-        raise ValueError("%s.%s: %r is not a number from %s to %s" % (path, key, value, low, high))
-    return value
 
 
 class Report:
     """cfg: {"db" or "pct", "min", "max", "agg"} or None. period: of the point's block, ms; numeric: it is a number."""
 
+    # What most points do not have is no field of each of their reports.
+    _min = _db = _part = 0
+    _agg = "last"
+    _at = None  # ticks of the last sample
+    _quality = None
+    sent = rest = 0
+    _count = 0  # readings since then
+    _sum = 0
+
     def __init__(self, cfg, period, numeric, path):
-        if cfg is None:
-            cfg = {}
-        if not isinstance(cfg, dict):
-            raise ValueError("%s: not a table" % path)
-        if "db" in cfg and "pct" in cfg:
-            raise ValueError("%s: db and pct exclude each other" % path)
-        least = _number(cfg, "min", path, 0, 0, _LONGEST)
-        most = _number(cfg, "max", path, max(_MAX, least), 1, _LONGEST)
-        if least > most:
-            raise ValueError("%s.min: %d is more than max, %d" % (path, least, most))
-        # A reading that comes half a period early is the one meant: polls are never exact to the millisecond.
-        self._min = max(0, least - period // 2)
-        self._max = max(0, most - period // 2)
-        self._db = _number(cfg, "db", path, 0, 0, 1e30)
-        self._part = _number(cfg, "pct", path, 0, 0, 100) / 100
-        self._agg = cfg.get("agg", "last")
-        if self._agg not in AGGREGATES:
-            raise ValueError("%s.agg: %r is not one of %s" % (path, self._agg, ", ".join(AGGREGATES)))
-        if not numeric and (self._agg != "last" or self._db or self._part):
-            raise ValueError("%s: only numbers have a deadband and an aggregate other than last" % path)
-        self._at = None  # ticks of the last sample
-        self._quality = None
-        self.sent = self.rest = 0
-        self._count = 0  # readings since then
-        self._sum = 0
+        from coupler.points.load import settings  # once: app forgets it
+
+        least, self._max, band, part, aggregate = settings(cfg, period, numeric, path)
+        if least:
+            self._min = least
+        if band:
+            self._db = band
+        if part:
+            self._part = part
+        if aggregate != "last":
+            self._agg = aggregate
 
     def feed(self, value, quality, now, diff):
         """Take a reading at ticks `now`; its value is None unless quality is None, which is good.

@@ -1,14 +1,20 @@
 # What comes down: desired properties, methods and the store's acknowledgements, each checked before anyone sees it.
+import asyncio
 import json
 
+from coupler.const import const
 from coupler.uplink import plain
+
+_AT_ONCE = const(4)  # methods that may be under way
+_TIMEOUT_S = const(30)
 
 
 class Inbox:
-    """desired(dict) and call(method name, arguments) -> (status, answer) are set by who can act on them."""
+    """Who can act sets desired(dict) and call(method name, arguments), a coroutine that gives (status, answer)."""
 
     def __init__(self, session):
         self._session = session
+        self._under_way = 0
         self.desired = None
         self.call = None
 
@@ -16,7 +22,8 @@ class Inbox:
         session = self._session
         try:
             content = session.dialect.incoming(topic, payload)
-        except (ValueError, RuntimeError) as e:  # RuntimeError: nested too deep
+        # Nested too deep, or more than the heap holds: it must not end the link, or the broker sends it for ever.
+        except (ValueError, RuntimeError, MemoryError) as e:
             session.count["refused"] += 1
             request_id = session.dialect.request_id(topic)
             if request_id is not None:
@@ -32,17 +39,24 @@ class Inbox:
         elif kind == plain.DESIRED:
             if self.desired:
                 self.desired(value)
+        elif not self.call:
+            self._answer(404, request_id, {"error": "no method %s" % name})
+        elif self._under_way >= _AT_ONCE:
+            self._answer(429, request_id, {"error": "%d methods are under way: ask again later" % _AT_ONCE})
         else:
-            status, answer = self._call(name, value)
-            self._answer(status, request_id, answer)
+            self._under_way += 1
+            asyncio.create_task(self._run(self.call, name, value, request_id))
 
-    def _call(self, name, arguments):
-        if not self.call:
-            return 404, {"error": "no method %s" % name}
+    async def _run(self, call, name, arguments, request_id):
         try:
-            return self.call(name, arguments)
+            status, answer = await asyncio.wait_for(call(name, arguments), _TIMEOUT_S)
+        except asyncio.TimeoutError:
+            status, answer = 504, {"error": "%s took more than %d s" % (name, _TIMEOUT_S)}
         except Exception as e:  # noqa: BLE001 - a method that fails is answered, and never ends the link
-            return 500, {"error": "%s: %s" % (type(e).__name__, e)}
+            status, answer = 500, {"error": "%s: %s" % (type(e).__name__, e)}
+        finally:
+            self._under_way -= 1
+        self._answer(status, request_id, answer)
 
     def _answer(self, status, request_id, answer):
         session = self._session

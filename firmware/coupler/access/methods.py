@@ -1,0 +1,163 @@
+# What can be asked of the unit from afar: each method takes JSON arguments and gives (status as in HTTP, answer).
+# Loaded when first asked. `unit` is what app made: hal, table, config, clients, writes, health.
+import asyncio
+import binascii
+
+from coupler.access.errors import Refused
+from coupler.bus.errors import BusError
+from coupler.const import const
+
+_PAGE = const(16)  # points a describe() gives at once
+_SCAN_MS = const(20000)
+_RESTART_MS = const(1000)
+
+
+def _field(arguments, name, kind, default=None):
+    value = arguments.get(name, default)
+    if not isinstance(value, kind) or isinstance(value, bool) and kind is not bool:
+        what = "missing" if value is None else "%r is of the wrong kind" % (value,)
+        raise Refused(400, "%s: %s" % (name, what))
+    return value
+
+
+def _whole(arguments, name, low, high, default=None):
+    value = _field(arguments, name, int, default)
+    if not low <= value <= high:
+        raise Refused(400, "%s: %d is not from %d to %d" % (name, value, low, high))
+    return value
+
+
+def _point(unit, arguments):
+    name = _field(arguments, "point", str)
+    point = unit.table.find(name)
+    if point is None:
+        raise Refused(404, "there is no point %s" % name)
+    return point
+
+
+def _bus(unit, arguments):
+    name = _field(arguments, "bus", str)
+    for bus in unit.config["bus"]:
+        if bus["name"] == name:
+            return bus
+    raise Refused(404, "there is no bus %s" % name)
+
+
+async def _read(unit, arguments, role):
+    # {"point"} -> its present value, quality and age in seconds
+    point = _point(unit, arguments)
+    answer = {"point": point.name, "value": point.value, "quality": point.quality or "good"}
+    answer["age"] = unit.table.age_ms(point) // 1000
+    if point.unit:
+        answer["unit"] = point.unit
+    return answer
+
+
+async def _write(unit, arguments, role):
+    # {"point", "value"}
+    name = _field(arguments, "point", str)
+    if "value" not in arguments:
+        raise Refused(400, "value: missing")
+    verified = await unit.writes.write(name, arguments["value"], role)
+    return {"point": name, "value": arguments["value"], "verified": verified}
+
+
+async def _describe(unit, arguments, role):
+    # {"from": N} -> the points from the Nth on; "next" where there are more
+    from coupler.points.describe import describe
+
+    first = _whole(arguments, "from", 0, 100000, 0)
+    points = unit.table.points
+    answer: dict = {"points": [describe(point) for point in points[first : first + _PAGE]]}
+    if first + _PAGE < len(points):
+        answer["next"] = first + _PAGE
+    return answer
+
+
+async def _identify(unit, arguments, role):
+    unit.hal.identify()
+    return {}
+
+
+async def _diagnose(unit, arguments, role):
+    return unit.health.report()
+
+
+async def _restart(unit, arguments, role):
+    async def later():
+        await unit.hal.sleep_ms(_RESTART_MS)
+        unit.hal.reset()
+
+    asyncio.create_task(later())
+    return {}
+
+
+async def _request(unit, arguments, role):
+    # {"bus", "unit", "pdu": hex} -> {"pdu": hex, empty after a broadcast}; writing by the same rules as any write
+    from coupler.access import raw
+
+    bus = _bus(unit, arguments)
+    number = _whole(arguments, "unit", 0, 255)
+    try:
+        pdu = binascii.unhexlify(_field(arguments, "pdu", str))
+    except ValueError:
+        raise Refused(400, "pdu: not hexadecimal")
+    raw.check(unit.hal, bus, number, pdu, True, role)
+    try:
+        answer = await raw.ask(unit.clients[bus["name"]], bus, number, pdu)
+    except BusError as error:
+        raise Refused(409 if error.kind == "exception" else 504, str(error))
+    except ValueError as error:
+        raise Refused(400, str(error))
+    return {"pdu": binascii.hexlify(answer or b"").decode()}
+
+
+async def _scan(unit, arguments, role):
+    # {"bus", "baud", "parity", "stop", "from", "to", "timeout"} -> the units found, and "next" if time ran out
+    from coupler.bus.scan import scan
+
+    bus = _bus(unit, arguments)
+    if bus["kind"] != "rtu":
+        raise Refused(400, "bus %s is no RTU bus" % bus["name"])
+    baud = _whole(arguments, "baud", 300, 1000000, bus["baud"])
+    stop = _whole(arguments, "stop", 1, 2, bus["stop"])
+    parity = _field(arguments, "parity", str, bus["parity"])
+    if parity not in ("even", "odd", "none"):
+        raise Refused(400, "parity: even, odd or none")
+    first = _whole(arguments, "from", 1, 247, 1)
+    last = _whole(arguments, "to", first, 247, 247)
+    timeout = _whole(arguments, "timeout", 10, 2000, 200)
+    hal = unit.hal
+    began = hal.ticks_ms()
+    line = (baud, parity, stop)
+    client = unit.clients[bus["name"]]
+    over = lambda: hal.ticks_diff(hal.ticks_ms(), began) > _SCAN_MS  # noqa: E731
+    found, following = await scan(client, hal, line, first, last, timeout, over)
+    return {"found": found, "next": following} if following <= last else {"found": found}
+
+
+_METHODS = {
+    "read": _read,
+    "write": _write,
+    "describe": _describe,
+    "identify": _identify,
+    "diagnose": _diagnose,
+    "restart": _restart,
+    "request": _request,
+    "scan": _scan,
+}
+
+
+async def call(unit, name, arguments, role):
+    """(status, answer) of the method `name`."""
+    method = _METHODS.get(name)
+    if method is None:
+        return 404, {"error": "no method %s" % name}
+    if arguments is None:
+        arguments = {}
+    try:
+        if not isinstance(arguments, dict):
+            raise Refused(400, "the arguments are not an object")
+        return 200, await method(unit, arguments, role)
+    except Refused as refused:
+        return refused.status, {"error": str(refused)}

@@ -1,0 +1,92 @@
+# Writing: whoever wishes it, it goes through here, and the client's turns are the one queue there is.
+#
+# - Only what the configuration makes writable, within its limits, not oftener than it says, by whom it says.
+# - A write without an answer is uncertain. It is read back first, and repeated once, only if the device holds another.
+
+from coupler.access.errors import Refused
+from coupler.bus.errors import BusError
+from coupler.const import const
+
+ROLES = ("viewer", "operator", "admin")  # each may what those before it may
+_TRIES = const(2)
+
+
+def allowed(role, needed):
+    """Whether `role` may do what `needed` may."""
+    return needed in ROLES and role in ROLES and ROLES.index(role) >= ROLES.index(needed)
+
+
+def may(hal, point, role):
+    """Refused unless a role may write the point now."""
+    rules = point.wr
+    if rules is None:
+        raise Refused(403, "%s is not writable" % point.name)
+    if not allowed(role, rules.get("role", "operator")):
+        raise Refused(403, "%s: the role %s may not write it" % (point.name, role))
+    if point.written is not None:
+        passed = hal.ticks_diff(hal.ticks_ms(), point.written)
+        if 0 <= passed < rules["ms"]:
+            what = (point.name, passed, rules["ms"])
+            raise Refused(429, "%s: written %d ms ago, once in %d ms is allowed" % what)
+
+
+def note(hal, points):
+    """They are written now, whether or not the device answers."""
+    for point in points:
+        if point.wr.get("ms"):
+            point.written = hal.ticks_ms()
+
+
+class Writes:
+    """clients: by name of the bus."""
+
+    def __init__(self, hal, table, clients):
+        self._hal = hal
+        self._table = table
+        self._clients = clients
+
+    async def write(self, name, value, role):
+        """Write a value to the point of that name; True if it was read back. Refused says why not."""
+        from coupler.points.write import plan_write
+
+        point = self._table.find(name)
+        if point is None:
+            raise Refused(404, "there is no point %s" % name)
+        may(self._hal, point, role)
+        bus, unit, block = self._table.place(point)
+        try:
+            pdu = plan_write(point, block, value, unit.get("multi"))
+        except ValueError as error:
+            raise Refused(400, str(error))
+        note(self._hal, (point,))
+        client = self._clients[bus["name"]]
+        why = None
+        for _ in range(_TRIES):
+            try:
+                await client.transact(unit["id"], pdu, unit["timeout"])
+            except BusError as error:
+                why = error
+                if error.kind == "exception":
+                    raise Refused(409, "the device refused: %s" % error)
+            else:
+                if not point.wr.get("verify"):
+                    return False
+                why = None
+            if await self._holds(client, unit, point, pdu, why):
+                return True
+            if why is None:
+                raise Refused(409, "%s: the device took the value, but holds %s" % (name, point.value))
+        raise Refused(504, "%s, and reading back shows %s" % (why, point.value))
+
+    async def _holds(self, client, unit, point, pdu, why):
+        # Whether the device now has what was written; the point shows what it has.
+        from coupler.points.write import holds, read_back
+
+        try:
+            data = await client.read(unit["id"], *read_back(pdu), unit["timeout"])
+        except BusError as error:
+            if why is None:
+                raise Refused(504, "written, but it could not be read back: %s" % error)
+            raise Refused(504, "not known whether it was written: %s; reading back: %s" % (why, error))
+        self._table.on_block(unit, {"p": (point,)}, data, None, -point.at)
+        return holds(pdu, data)
