@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -44,7 +46,7 @@ WRONG = [
     ("id = 17", "id = 248", "bus[0].unit[0].id", "<= 247"),
     ("id = 17", "id = 0", "bus[0].unit[0].id", ">= 1"),
     ("id = 17\n", "\n", "bus[0].unit[0].id", "is missing"),
-    ('timeout = "500ms"', 'timeout = "2m"', "bus[0].unit[0].timeout", '"10ms" to "60s"'),
+    ('timeout = "500ms"', 'timeout = "2m"', "bus[0].unit[0].timeout", '"10ms" to "20s"'),
     ('parity = "even"', 'parity = "mark"', "bus[0].parity", "'even', 'odd' or 'none'"),
     ("stop_bits = 1", "stop_bits = 3", "bus[0].stop_bits", "<= 2"),
     ("baudrate = 19200", "baudrat = 19200", "bus[0].baudrat", "did you mean 'baudrate'"),
@@ -65,6 +67,43 @@ WRONG = [
     ('kind = "ethernet"', 'kind = "wifi"', "network.ssid", "needs the network's name"),
     ('name = "ahu-roof"', "name = 5", "device.name", "printable"),
     ('[device]\nname = "ahu-roof"', "", "device", "is missing"),
+    ('kind = "rtu"', 'kind = "tcp"', "bus[0].host", "is missing"),
+    ('kind = "rtu"', 'kind = "tcp"\nhost = "plc"', "bus[0].baudrate", "only with kind = 'rtu'"),
+    ('kind = "rtu"', 'kind = "rtu"\nhost = "plc"', "bus[0].host", "only with kind = 'tcp'"),
+    ('kind = "rtu"', 'kind = "rtu"\nhost = 5', "bus[0].host", "a name or an IPv4 address"),
+    ('kind = "rtu"', 'kind = "rtu"\nin_flight = 17', "bus[0].in_flight", "<= 16"),
+    ('kind = "rtu"', 'kind = "rtu"\nturnaround = "11s"', "bus[0].turnaround", '"1ms" to "10s"'),
+    ("stop_bits = 1", "stop_bits = 1\n[bus.gateway]", "bus[0].gateway.allow", "is missing"),
+    ("stop_bits = 1", "stop_bits = 1\n[bus.gateway]\nallow = []", "bus[0].gateway.allow", "allowed: >= 1"),
+    ("stop_bits = 1", 'stop_bits = 1\n[bus.gateway]\nallow = ["10.1/8"]', "bus[0].gateway.allow[0]", "192.0.2.0/24"),
+    ("stop_bits = 1", 'stop_bits = 1\n[bus.gateway]\nallow = ["0.0.0.0/0"]', "bus[0].gateway.allow[0]", "not all"),
+    ('timeout = "500ms"', "limits = { max_registers = 1 }", "bus[0].unit[0].limits.max_registers", "'power'"),
+    ('timeout = "500ms"', "limits = { max_registers = 126 }", "bus[0].unit[0].limits.max_registers", "<= 125"),
+    ('timeout = "500ms"', 'holes = "no"', "bus[0].unit[0].holes", "true or false"),
+    ('timeout = "500ms"', 'points = ["power"]', "bus[0].unit[0].points", "only with profile"),
+    ('# profile = "eastron-sdm630"', 'profile = "eastron-sdm63"', "bus[0].unit[0].profile", "mean 'eastron-sdm630'"),
+    ('# profile = "eastron-sdm630"', 'profile = "none.toml" #', "bus[0].unit[0].profile", "no such profile"),
+    ('timeout = "500ms"', 'profile = "eastron-sdm630"\npoints = ["powr"]', "bus[0].unit[0].points[0]", "'power'"),
+    ("history = true", "missing = true", "bus[0].unit[0].point[0].missing", '"nan"'),
+    ("history = true", 'missing = "0x1FFFFFFFF"', "bus[0].unit[0].point[0].missing", "32 bits"),
+    ("history = true", "missing = 1e39", "bus[0].unit[0].point[0].missing", "can hold"),
+    ('type = "i16"', 'type = "i16"\nmissing = 32768', "bus[0].unit[0].point[1].missing", "-32768 to 32767"),
+    ('type = "i16"', 'type = "i16"\nmissing = "nan"', "bus[0].unit[0].point[1].missing", "not a raw value"),
+    ('type = "i16"', 'type = "i16"\nmissing = []', "bus[0].unit[0].point[1].missing", "1 to 8"),
+    ('type = "i16"', 'type = "bool"\nmissing = 1', "bus[0].unit[0].point[1].missing", "'bool'"),
+    ("history = true", 'enum = { 0 = "off" }', "bus[0].unit[0].point[0].enum", "'float32'"),
+    ("scale = 0.1", 'enum = { 0 = "off" }\nscale = 0.1', "bus[0].unit[0].point[1].scale", "its values are texts"),
+    ("scale = 0.1", 'enum = { 0 = "off" }', "bus[0].unit[0].point[1].unit", "its values are texts"),
+    ("scale = 0.1", 'enum = { 0 = "off" }', "bus[0].unit[0].point[1].write.min", "its values are texts"),
+    ("scale = 0.1", 'enum = { 70000 = "off" }', "bus[0].unit[0].point[1].enum", "70000"),
+    ("scale = 0.1", 'enum = { off = "0" }', "bus[0].unit[0].point[1].enum", "'off'"),
+    ("scale = 0.1", 'enum = { 1 = "off", 0x1 = "on" }', "bus[0].unit[0].point[1].enum", "twice"),
+    ("scale = 0.1", 'enum = { 1 = "off", 2 = "off" }', "bus[0].unit[0].point[1].enum", "which raw value"),
+    ("scale = 0.1", "enum = {}", "bus[0].unit[0].point[1].enum", "1 to 64"),
+    ("scale = 0.1", 'enum = { 1 = "on" }\nreport.deadband = 1', "bus[0].unit[0].point[1].report.deadband", "texts"),
+    ("max = 30.0, verify", "max = 4000.0, verify", "bus[0].unit[0].point[1].write.max", "possible: -3276.8 to 3276.7"),
+    ('type = "i16"', 'type = "string(248)"', "bus[0].unit[0].point[1].write", "246"),
+    ('role = "operator"', 'interval = "2d"', "bus[0].unit[0].point[1].write.interval", '"0s" to "1d"'),
 ]  # fmt: skip
 
 
@@ -97,6 +136,16 @@ def test_several_mistakes_are_listed_one_a_line_in_the_order_of_the_file(make: S
     assert numbers == [line_of(text, part) for part in ('parity = "mark"', "id = 300", "poll = 5")]
 
 
+def test_the_command_shows_each_mistake_as_a_line_of_its_own(tmp_path: Path) -> None:
+    site = tmp_path / "site.toml"
+    site.write_text(swap('parity = "even"', 'parity = "mark"').replace("id = 17", "id = 300"))
+    command = [sys.executable, "-P", "-m", "kobler", "config", "check", str(site)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    lines = done.stderr.splitlines()
+    assert done.returncode == 2 and len(lines) == 2
+    assert all(re.match(re.escape(f"kobler: {site}:") + r"\d+: bus\[0\]", line) for line in lines), lines
+
+
 @pytest.mark.parametrize(
     ("text", "line"),
     [('[device]\nname = "x\n', 2), ("[device\n", 1), ("a = 1\na = 2\n", 2), ('x = """\n\n', 3)],
@@ -126,3 +175,21 @@ def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
     (tmp_path / "latin.toml").write_bytes(b'[device]\nname = "\xe6"\n')
     with pytest.raises(UsageError, match=r"latin\.toml: not UTF-8 text \(byte 17\)"):
         load(tmp_path / "latin.toml")
+
+
+def test_the_documentation_shows_a_configuration_that_is_right_and_names_every_key(make: Site) -> None:
+    from kobler.config import compile_config, models
+
+    page = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text(encoding="utf-8")
+    config = make(page.split("```toml\n")[1].split("```")[0])
+    assert compile_config(config)
+    table = page[page.index("| table | keys |") : page.index("A sample is sent")]
+    rows = {
+        "[device]": models.Device, "[network]": models.Network, "[cloud]": models.Cloud, "[[bus]]": models.Bus,
+        "[bus.gateway]": models.Gateway, "[[bus.unit]]": models.Unit, "[[bus.unit.point]]": models.Point,
+        "report": models.Report, "write": models.Write,
+    }  # fmt: skip
+    for name, model in rows.items():
+        row = next(line for line in table.splitlines() if line.startswith(f"| `{name}` |"))
+        listed = set(re.findall(r"`(\w+)`", row.split("|")[2])) - set(models.Limits.model_fields)
+        assert listed == set(model.model_fields), name

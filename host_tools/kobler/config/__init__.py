@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..toml_model import validate
-from ..toml_source import TomlSource
+from ..toml_source import Problem, TomlSource
 from .compiler import compile_config
 from .models import Config
-from .rules import contradictions, without_effect
+from .profiles import expand
+from .rules import contradictions, each
+from .schedule import advice, schedule
 
 __all__ = ["Config", "compile_config", "load", "warnings"]
 
@@ -19,12 +21,17 @@ def load(path: str | Path) -> Config:
     config = validate(source, Config)
     config._source = source
     problems = list(contradictions(config))
-    if problems:
-        raise source.error(problems)
+    config, more = expand(config)
+    if problems or more:
+        raise source.error(problems + more)
     return config
 
 
 def warnings(config: Config) -> list[str]:
-    """What the configuration asks for that does nothing in this version, one line each."""
-    problems = without_effect(config)
-    return str(config.source.error(problems)).splitlines() if problems else []
+    """What is right but will not go well, one line each, with file and line."""
+    found = []
+    for (at, _), plan in zip(each(config.bus, "bus", ()), schedule(config), strict=True):
+        what = advice(plan)
+        if what is not None:
+            found.append(Problem(at, what))
+    return str(config.source.error(found)).splitlines() if found else []

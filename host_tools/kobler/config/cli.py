@@ -9,10 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from .library_cli import import_csv, profiles
+
 if TYPE_CHECKING:
     from .models import Config
 
 app = typer.Typer(no_args_is_help=True, help="Check and compile configurations.")
+app.command()(profiles)
+app.command("import")(import_csv)
 
 File = Annotated[Path, typer.Argument(metavar="FILE", help="A configuration in TOML.")]
 Json = Annotated[bool, typer.Option("--json", help="JSON Lines on standard output.")]
@@ -65,7 +69,7 @@ def compile_(
 
 @app.command()
 def firewall(file: File, as_json: Json = False) -> None:
-    """List the outbound connections that a site's firewall must allow."""
+    """List the connections that a site's firewall must allow."""
     from dataclasses import asdict
 
     from rich import box

@@ -9,11 +9,10 @@ from typing import Any
 
 from ..boards import Board
 from ..toml_source import Problem
-from .models import Bus, Cloud, Config, Network, Point, Unit
+from . import raw
+from .models import Bus, Cloud, Config, Network, Point, Write
 from .rules import unsupported
-
-_FUNCTIONS = {"coil": 1, "discrete": 2, "holding": 3, "input": 4}
-_MOST = {1: 2000, 2: 2000, 3: 125, 4: 125}  # bits or registers one request can read
+from .schedule import Block, BusPlan, UnitPlan, schedule
 
 Json = dict[str, Any]
 
@@ -29,7 +28,7 @@ def compile_config(config: Config, board: Board | None = None) -> bytes:
         "name": config.device.name,
         "net": _network(config.network),
         "cloud": _cloud(config.cloud),
-        "bus": [_bus(bus) for bus in config.bus],
+        "bus": [_bus(plan) for plan in schedule(config)],
     }
     revision = hashlib.sha256(_compact(rest)).hexdigest()[:8]
     return _compact({"v": 1, "rev": revision, **rest})
@@ -64,40 +63,33 @@ def _cloud(cloud: Cloud) -> Json:
     return result | {"dialect": cloud.dialect, "ack": cloud.ack}
 
 
-def _bus(bus: Bus) -> Json:
-    return {
-        "name": bus.name,
-        "kind": bus.kind,
-        "baud": bus.baudrate,
-        "parity": bus.parity,
-        "stop": bus.stop_bits,
-        "units": [
-            {"id": unit.id, "name": unit.name, "timeout": unit.timeout, "blocks": _blocks(bus, unit)}
-            for unit in bus.unit
-        ],
-    }
+def _bus(plan: BusPlan) -> Json:
+    bus = plan.bus
+    result: Json = {"name": bus.name, "kind": bus.kind}
+    if bus.kind == "tcp":
+        result |= {"host": bus.host, "port": bus.port, "flight": bus.in_flight}
+    else:
+        result |= {"baud": bus.baudrate, "parity": bus.parity, "stop": bus.stop_bits}
+        if bus.turnaround != 100:
+            result["turn"] = bus.turnaround
+        if bus.gateway is not None:
+            result["gw"] = {"port": bus.gateway.port, "allow": bus.gateway.allow, "write": bus.gateway.write}
+    return result | {"units": [_unit(bus, unit) for unit in plan.units]}
 
 
-def _blocks(bus: Bus, unit: Unit) -> list[Json]:
-    """Reads of the unit's points: what touches or overlaps in one table at one period is read at once.
+def _unit(bus: Bus, plan: UnitPlan) -> Json:
+    unit = plan.unit
+    result: Json = {"id": unit.id, "name": unit.name, "timeout": unit.timeout}
+    if unit.pause:
+        result["pause"] = unit.pause
+    if unit.write_multiple:
+        result["multi"] = True
+    return result | {"blocks": [_block(block, f"{bus.name}/{unit.name}") for block in plan.blocks]}
 
-    Holes are not read: a device may refuse a whole read for one register it does not have.
-    """
-    blocks: list[Json] = []
-    key = None
-    for point in sorted(unit.point, key=lambda p: (_FUNCTIONS[p.table], p.poll, p.address)):
-        fc = _FUNCTIONS[point.table]
-        end = point.address + point.type.registers
-        open_block = blocks[-1] if key == (fc, point.poll) else None
-        if open_block and point.address <= open_block["a"] + open_block["n"] and end - open_block["a"] <= _MOST[fc]:
-            open_block["n"] = max(open_block["n"], end - open_block["a"])
-        else:
-            open_block = {"fc": fc, "a": point.address, "n": end - point.address, "ms": point.poll, "p": []}
-            blocks.append(open_block)
-        key = (fc, point.poll)
-        name = f"{bus.name}/{unit.name}/{point.name}"
-        open_block["p"].append(_point(point, name, point.address - open_block["a"]))
-    return blocks
+
+def _block(block: Block, prefix: str) -> Json:
+    points = [_point(point, f"{prefix}/{point.name}", point.address - block.address) for point in block.points]
+    return {"fc": block.fc, "a": block.address, "n": block.count, "ms": block.ms, "p": points}
 
 
 def _point(point: Point, name: str, offset: int) -> Json:
@@ -112,10 +104,31 @@ def _point(point: Point, name: str, offset: int) -> Json:
         result["b"] = point.offset
     if point.unit is not None:
         result["u"] = point.unit
+    if point.missing:
+        found = (pattern for item in point.missing for pattern in raw.patterns(point.type, item))
+        result["na"] = list(dict.fromkeys(found))
+    if point.enum:
+        result["e"] = {str(value): text for value, text in point.enum.items()}
+    if point.write is not None:
+        result["wr"] = _write(point.write)
     if point.report is not None:
         result["r"] = _report(point)
     if point.history:
         result["h"] = True
+    return result
+
+
+def _write(write: Write) -> Json:
+    result: Json = {}
+    if write.min is not None:
+        result["min"] = write.min
+    if write.max is not None:
+        result["max"] = write.max
+    if write.verify:
+        result["verify"] = True
+    result["role"] = write.role
+    if write.interval:
+        result["ms"] = write.interval
     return result
 
 

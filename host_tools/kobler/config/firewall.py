@@ -1,4 +1,4 @@
-"""What a site's firewall must let out for a configuration, and nothing else: all of it is outbound."""
+"""What a site's firewall must let through for a configuration, and nothing else: outbound, but for a Modbus gateway."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .models import Config
 
 @dataclass(frozen=True)
 class Rule:
-    """One outbound rule."""
+    """One rule: outbound to `domain`, unless the note says inbound, from `domain`."""
 
     domain: str
     port: int
@@ -18,7 +18,14 @@ class Rule:
 
 
 def rules(config: Config) -> list[Rule]:
-    """The rules of a configuration; none while the cloud is off, since then the unit opens no socket."""
+    """The rules of a configuration; none while the cloud is off and no bus is on the network."""
+    cloud = _cloud(config)
+    if cloud or any(bus.host and not bus.host.replace(".", "").isdecimal() for bus in config.bus):
+        return [*cloud, *_modbus(config), *_names(config)]
+    return _modbus(config)
+
+
+def _cloud(config: Config) -> list[Rule]:
     url = config.cloud.url
     if not config.cloud.enabled or url is None:
         return []
@@ -27,9 +34,24 @@ def rules(config: Config) -> list[Rule]:
     for server in config.network.ntp:
         host, _, port = server.partition(":")
         found.append(Rule(host, int(port or 123), "UDP", "time (NTP)"))
-    if config.network.address == "dhcp":
-        found.append(Rule("DNS servers from DHCP", 53, "UDP", "names of the above"))
-        found.append(Rule("DHCP server of the site", 67, "UDP", "address"))
-    else:
-        found += [Rule(server, 53, "UDP", "names of the above (DNS)") for server in config.network.dns]
     return found
+
+
+def _modbus(config: Config) -> list[Rule]:
+    found = []
+    for bus in config.bus:
+        if bus.host is not None:
+            found.append(Rule(bus.host, bus.port, "TCP", f"Modbus TCP, bus {bus.name}; inside the building"))
+        if bus.gateway is not None:
+            note = f"inbound from there: Modbus TCP to bus {bus.name}; inside the building"
+            found += [Rule(source, bus.gateway.port, "TCP", note) for source in bus.gateway.allow]
+    return found
+
+
+def _names(config: Config) -> list[Rule]:
+    if config.network.address == "dhcp":
+        return [
+            Rule("DNS servers from DHCP", 53, "UDP", "names of the above"),
+            Rule("DHCP server of the site", 67, "UDP", "address"),
+        ]
+    return [Rule(server, 53, "UDP", "names of the above (DNS)") for server in config.network.dns]

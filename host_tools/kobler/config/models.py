@@ -15,11 +15,16 @@ from . import values
 Name = Annotated[str, BeforeValidator(values.name)]
 Text = Annotated[str, BeforeValidator(values.text(64))]
 Number = Annotated[float, Field(allow_inf_nan=False)]
+Port = Annotated[int, Field(ge=1, le=65535)]
 _DAY = 86_400_000
 
 
 def _time(low_ms: int, high_ms: int, allowed: str) -> BeforeValidator:
     return BeforeValidator(values.duration(low_ms, high_ms, allowed))
+
+
+TIMEOUT = _time(10, 20_000, '"10ms" to "20s"')  # with all who may queue before a poll, within the watchdog's patience
+PAUSE = _time(0, 60_000, '"0s" to "60s"')
 
 
 class Device(Table):
@@ -54,7 +59,8 @@ class Write(Table):
     min: Number | None = None
     max: Number | None = None
     verify: bool = False
-    role: Name = "operator"
+    role: Literal["operator", "admin"] = "operator"
+    interval: Annotated[int, _time(0, _DAY, '"0s" to "1d"')] = 0
 
 
 class Point(Table):
@@ -66,18 +72,42 @@ class Point(Table):
     scale: Number = 1.0
     offset: Number = 0.0
     unit: Annotated[str, BeforeValidator(values.text(32))] | None = None
+    missing: Annotated[tuple[int | float | str, ...], BeforeValidator(values.missing)] = ()
+    enum: Annotated[dict[int, str], BeforeValidator(values.enumeration)] = {}
     poll: Annotated[int, _time(10, _DAY, '"10ms" to "1d"')] = 1000
     report: Report | None = None
     history: bool = False
     write: Write | None = None
 
 
+class Limits(Table):
+    """The most that one request may ask of a device."""
+
+    max_registers: Annotated[int, Field(ge=1, le=125)] = 125
+    max_bits: Annotated[int, Field(ge=1, le=2000)] = 2000
+
+
 class Unit(Table):
-    id: Annotated[int, Field(ge=1, le=247)]
+    """A device; `load` has put the points of its profile among its own."""
+
+    id: Annotated[int, Field(ge=0, le=255)]
     name: Name
-    timeout: Annotated[int, _time(10, 60_000, '"10ms" to "60s"')] = 500
+    timeout: Annotated[int, TIMEOUT] = 500
+    pause: Annotated[int, PAUSE] = 0
     profile: str | None = None
+    points: list[str] | None = None
+    limits: Limits | None = None
+    holes: bool | None = None
+    write_multiple: bool | None = None
     point: list[Point] = []
+
+
+class Gateway(Table):
+    """Who may reach the units of a serial bus by Modbus TCP."""
+
+    port: Port = 502
+    allow: Annotated[list[Annotated[str, BeforeValidator(values.network)]], Field(min_length=1, max_length=16)]
+    write: bool = False
 
 
 class Bus(Table):
@@ -86,6 +116,11 @@ class Bus(Table):
     baudrate: Annotated[int, Field(ge=300, le=1_000_000)] = 19200
     parity: Literal["even", "odd", "none"] = "even"
     stop_bits: Annotated[int, Field(ge=1, le=2)] = 1
+    turnaround: Annotated[int, _time(1, 10_000, '"1ms" to "10s"')] = 100
+    gateway: Gateway | None = None
+    host: Annotated[str, BeforeValidator(values.server)] | None = None
+    port: Port = 502
+    in_flight: Annotated[int, Field(ge=1, le=16)] = 1
     unit: list[Unit] = []
 
 

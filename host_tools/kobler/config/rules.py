@@ -8,29 +8,46 @@ from typing import Any
 
 from ..toml_source import Key, Problem
 from .models import Bus, Config, Network, Point, Unit
+from .points import check_point
 
 _LATER = "is not supported by this version"
+_ONLY = {  # keys that only one kind of bus has
+    "baudrate": "rtu", "parity": "rtu", "stop_bits": "rtu", "turnaround": "rtu", "gateway": "rtu",
+    "host": "tcp", "port": "tcp", "in_flight": "tcp",
+}  # fmt: skip
 
 
 def contradictions(config: Config) -> Iterator[Problem]:
-    """Mistakes between fields."""
+    """Mistakes between fields, before the points of profiles are among those of their units."""
     yield from _network(config.network)
     if config.cloud.enabled and config.cloud.url is None:
         yield Problem(("cloud", "url"), "is missing: enabled = true needs to know where to connect")
     if config.cloud.enabled and not config.network.ntp:
         yield Problem(("network", "ntp"), "is empty: certificates cannot be checked without the time")
     yield from _repeated(config.bus, "name", ())
-    for at, bus in _each(config.bus, "bus", ()):
-        if not bus.unit:
-            yield Problem(at, "has no [[bus.unit]]")
+    for at, bus in each(config.bus, "bus", ()):
+        yield from _bus(bus, at)
         yield from _repeated(bus.unit, "name", at)
         yield from _repeated(bus.unit, "id", at)
-        for unit_at, unit in _each(bus.unit, "unit", at):
-            if not unit.point and not unit.profile:
-                yield Problem(unit_at, "has no [[bus.unit.point]]")
-            yield from _repeated(unit.point, "name", unit_at)
-            for point_at, point in _each(unit.point, "point", unit_at):
-                yield from _point(point, point_at)
+        for unit_at, unit in each(bus.unit, "unit", at):
+            yield from _unit(unit, bus, unit_at)
+            yield from check_points(unit.point, unit_at)
+
+
+def check_points(points: list[Point], at: Key) -> Iterator[Problem]:
+    """Mistakes in a list of points, which is below that key."""
+    yield from _repeated(points, "name", at)
+    for point_at, point in each(points, "point", at):
+        yield from check_point(point, point_at)
+
+
+def beyond_limits(unit: Unit, at: Key) -> Iterator[Problem]:
+    """Points that take more registers than the unit hands out at once; of profiles too."""
+    most = unit.limits.max_registers if unit.limits else 125
+    for point in unit.point:
+        if point.type.registers > most:
+            what = f"{most} is less than the {point.type.registers} registers of the point {point.name!r}"
+            yield Problem((*at, "limits", "max_registers"), what)
 
 
 def unsupported(config: Config) -> Iterator[Problem]:
@@ -41,28 +58,13 @@ def unsupported(config: Config) -> Iterator[Problem]:
         yield Problem(("cloud", "dialect"), f"{config.cloud.dialect!r} {_LATER}; supported: 'plain'")
     if config.cloud.ack != "broker":
         yield Problem(("cloud", "ack"), f"{config.cloud.ack!r} {_LATER}; supported: 'broker'")
-    for at, bus in _each(config.bus, "bus", ()):
-        if bus.kind != "rtu":
-            yield Problem((*at, "kind"), f"{bus.kind!r} {_LATER}; supported: 'rtu'")
-        if at[-1] != 0:
-            yield Problem(at, f"more than one bus {_LATER}: boards have one RS-485 port")
-        for unit_at, unit in _each(bus.unit, "unit", at):
-            if unit.profile is not None:
-                yield Problem((*unit_at, "profile"), f"{_LATER}; write the points as [[bus.unit.point]]")
+    serial = [at for at, bus in each(config.bus, "bus", ()) if bus.kind == "rtu"]
+    for at in serial[1:]:
+        yield Problem((*at, "kind"), f"a second bus of kind 'rtu' {_LATER}: boards have one RS-485 port")
 
 
-def without_effect(config: Config) -> list[Problem]:
-    """What is accepted and checked but does nothing yet."""
-    return [
-        Problem((*point_at, "write"), "is accepted, but this version does not write")
-        for at, bus in _each(config.bus, "bus", ())
-        for unit_at, unit in _each(bus.unit, "unit", at)
-        for point_at, point in _each(unit.point, "point", unit_at)
-        if point.write is not None
-    ]
-
-
-def _each(items: list[Any], name: str, at: Key) -> Iterator[tuple[Key, Any]]:
+def each(items: list[Any], name: str, at: Key) -> Iterator[tuple[Key, Any]]:
+    """The items of an array of tables, each with its key."""
     return (((*at, name, index), item) for index, item in enumerate(items))
 
 
@@ -102,38 +104,24 @@ def _network(network: Network) -> Iterator[Problem]:
         yield Problem(("network", "password"), "allowed: 8 to 63 bytes, or no password for an open network")
 
 
-def _point(point: Point, at: Key) -> Iterator[Problem]:
-    bits = point.table in {"coil", "discrete"}
-    kind = point.type.kind
-    if bits and kind != "bool":
-        yield Problem((*at, "type"), f"{kind!r} cannot be read from the table {point.table!r}; allowed: 'bool'")
-    elif point.address + point.type.registers > 65536:
-        what = f"{point.address} and the {point.type.registers} registers of the type end behind register 65535"
-        yield Problem((*at, "address"), what)
-    if point.scale == 0:
-        yield Problem((*at, "scale"), "0 would make every value the same")
-    if not point.type.numeric:
-        for key, neutral in (("scale", 1), ("offset", 0)):
-            if getattr(point, key) != neutral:
-                yield Problem((*at, key), f"does not go with the type {kind!r}")
-    if point.report is not None:
-        yield from _report(point, at)
-    write = point.write
-    if write is not None:
-        if point.table not in {"coil", "holding"}:
-            yield Problem((*at, "write"), f"the table {point.table!r} is read only; allowed: 'coil', 'holding'")
-        if write.min is not None and write.max is not None and write.min > write.max:
-            yield Problem((*at, "write", "min"), f"{write.min} is more than max, {write.max}")
+def _bus(bus: Bus, at: Key) -> Iterator[Problem]:
+    for key, kind in _ONLY.items():
+        if key in bus.model_fields_set and kind != bus.kind:
+            yield Problem((*at, key), f"allowed only with kind = {kind!r}")
+    if bus.kind == "tcp" and bus.host is None:
+        yield Problem((*at, "host"), "is missing: kind = 'tcp' needs to know where the server is")
+    if not bus.unit:
+        yield Problem(at, "has no [[bus.unit]]")
 
 
-def _report(point: Point, at: Key) -> Iterator[Problem]:
-    report = point.report
-    assert report is not None
-    kind = point.type.kind
-    if report.max is not None and report.min > report.max:
-        yield Problem((*at, "report", "min"), f"{report.min} ms is more than max, {report.max} ms")
-    if not point.type.numeric:
-        if report.deadband is not None:
-            yield Problem((*at, "report", "deadband"), f"does not go with the type {kind!r}")
-        if report.aggregate != "last":
-            yield Problem((*at, "report", "aggregate"), f"the type {kind!r} allows only 'last'")
+def _unit(unit: Unit, bus: Bus, at: Key) -> Iterator[Problem]:
+    if bus.kind == "rtu" and not 1 <= unit.id <= 247:
+        yield Problem((*at, "id"), f"{unit.id} is out of range; allowed on a bus of kind 'rtu': >= 1 and <= 247")
+    if unit.profile is not None:
+        if unit.points == [] and not unit.point:
+            yield Problem((*at, "points"), "takes no point of the profile, and there is no [[bus.unit.point]]")
+        return
+    if unit.points is not None:
+        yield Problem((*at, "points"), "chooses from a profile; allowed only with profile")
+    if not unit.point:
+        yield Problem(at, "has no [[bus.unit.point]]")

@@ -17,6 +17,8 @@ _SCALARS = {
 }  # fmt: skip
 _TYPES = f"{' '.join(_SCALARS)} string(N) bits(FROM,COUNT)"
 _LONGEST_STRING = 250  # characters in the 125 registers of one request
+_MOST_MISSING = 8
+_MOST_TEXTS = 64
 _LABEL = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)")
 
 
@@ -130,6 +132,13 @@ def host(value: str) -> str:
     return value.lower()
 
 
+def server(value: Any) -> str:
+    """The host of a Modbus TCP server."""
+    if not isinstance(value, str):
+        raise ValueError(f"{value!r} is not a host; allowed: a name or an IPv4 address")
+    return host(value)
+
+
 def time_server(value: Any) -> str:
     """`host` or `host:port`."""
     if not isinstance(value, str):
@@ -138,6 +147,47 @@ def time_server(value: Any) -> str:
     if colon and not (port.isdecimal() and 1 <= int(port) <= 65535):
         raise ValueError(f'{value!r} is not a time server; allowed: "HOST" or "HOST:PORT", PORT 1 to 65535')
     return host(name) + colon + port
+
+
+def network(value: Any) -> str:
+    """An IPv4 network, or one address, as `ADDRESS/PREFIX`."""
+    try:
+        if isinstance(value, str):
+            found = ipaddress.IPv4Network(value)
+            if found.prefixlen:
+                return str(found)
+    except ValueError:
+        pass
+    raise ValueError(f'{value!r} names no network; allowed: such as "192.0.2.0/24" or "192.0.2.7", not all of them')
+
+
+def missing(value: Any) -> tuple[int | float | str, ...]:
+    """Raw values that mean "not available": one, or a list of numbers, `"0x8000"` or `"nan"`."""
+    items = value if isinstance(value, list) else [value]
+    for item in items:
+        pattern = isinstance(item, str) and re.fullmatch(r"nan|0[xX][0-9a-fA-F]{1,16}", item)
+        number = isinstance(item, int | float) and not isinstance(item, bool) and item - item == 0
+        if not (pattern or number):
+            what = 'a raw value, bits such as "0x8000", "nan", or a list of these'
+            raise ValueError(f"{item!r} is no value that could mean not available; allowed: {what}")
+    if not 1 <= len(items) <= _MOST_MISSING:
+        raise ValueError(f"{len(items)} values; allowed: 1 to {_MOST_MISSING}")
+    return tuple(items)
+
+
+def enumeration(value: Any) -> dict[int, str]:
+    """Raw whole numbers (decimal or 0x) and the texts they stand for."""
+    if not isinstance(value, dict) or not 1 <= len(value) <= _MOST_TEXTS:
+        raise ValueError(f'allowed: a table of 1 to {_MOST_TEXTS} texts, such as {{ 0 = "off", 1 = "heat" }}')
+    found: dict[int, str] = {}
+    for key, label in value.items():
+        if not re.fullmatch(r"-?\d{1,20}|0[xX][0-9a-fA-F]{1,16}", key):
+            raise ValueError(f"{key!r} is not a raw value; allowed: a whole number")
+        raw = int(key, 0) if key[:2].lower() == "0x" else int(key)
+        if raw in found:
+            raise ValueError(f"{key!r} is there twice")
+        found[raw] = text(32)(label)
+    return found
 
 
 def ipv4(value: Any) -> str:
