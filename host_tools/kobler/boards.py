@@ -63,7 +63,8 @@ class Partition(Table):
 class Rs485(Table):
     """The transceiver: `de` drives its direction, or it finds the direction by itself (`auto`).
 
-    The pins in `enable` are driven high before the first use; `echo`: what is sent is heard again.
+    The pins in `enable` are driven high before the first use; `echo`: what is sent is heard again (None: the unit
+    learns whether it is).
     """
 
     uart: Annotated[int, Field(ge=1, le=2)]
@@ -72,7 +73,7 @@ class Rs485(Table):
     de: Pin | None = None
     auto: bool = False
     enable: list[Pin] = []
-    echo: bool = False
+    echo: bool | None = None
 
 
 class Ethernet(Table):

@@ -35,6 +35,7 @@ def _options(
 def _furnish() -> None:
     """Hang every room's commands on the app; their modules import only light, portable things at the top."""
     from .build.cli import build
+    from .bus.cli import app as bus
     from .cloud.cli import up, watch
     from .config.cli import app as config
     from .doctor.cli import doctor
@@ -45,7 +46,7 @@ def _furnish() -> None:
 
     for command in (up, build, flash, provision, doctor, watch):
         app.command(command.__name__)(command)
-    for name, group in (("config", config), ("pki", pki), ("sim", sim)):
+    for name, group in (("bus", bus), ("config", config), ("pki", pki), ("sim", sim)):
         app.add_typer(group, name=name)
 
 
@@ -55,7 +56,8 @@ def main() -> None:
     try:
         app()
     except KoblerError as error:
-        print(f"kobler: {error}", file=sys.stderr)
+        for line in str(error).splitlines():  # a file may have several mistakes, one a line
+            print(f"kobler: {line}", file=sys.stderr)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         sys.exit(130)

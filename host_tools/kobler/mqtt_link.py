@@ -70,6 +70,21 @@ class Credentials:
     cert: Path | None = None
     key: Path | None = None
 
+    @classmethod
+    def of(cls, state: Path, name: str, ca: Path | None, cert: Path | None, key: Path | None) -> Credentials:
+        """What is named; for the rest, what the authority in the state folder issues to the client `name`."""
+        if (cert is None) != (key is None):
+            raise UsageError("--cert and --key go together")
+        if (state / "pki" / "ca.pem").exists() and (ca is None or cert is None):
+            from .pki import Authority
+
+            authority = Authority.open(state / "pki")
+            if cert is None:
+                issued = authority.issue_client(name)
+                cert, key = issued.cert_pem, issued.key_pem
+            ca = ca or authority.ca_pem
+        return cls(ca, cert, key)
+
     def context(self) -> ssl.SSLContext:
         """Raises KoblerError naming the file that is not good."""
         if self.ca is not None:

@@ -25,8 +25,13 @@ def validate(source: TomlSource, model: type[M]) -> M:
     try:
         return model.model_validate(source.data)
     except ValidationError as e:
-        found = [Problem(_where(error["loc"], source.data), _what(error, model)) for error in e.errors()]
+        found = problems(e, source.data, model)
     raise source.error(found)
+
+
+def problems(error: ValidationError, data: Any, model: type[BaseModel]) -> list[Problem]:
+    """What pydantic found wrong with `data` as `model`."""
+    return [Problem(_where(each["loc"], data), _what(each, model)) for each in error.errors()]
 
 
 def _where(loc: Key, data: Any) -> Key:
@@ -69,6 +74,9 @@ def _what(error: Any, model: type[BaseModel]) -> str:
         return f"{shown} must be {_KINDS[kind]}"
     if kind in _RANGES:
         return f"{shown} is out of range; allowed: {_RANGES[kind]} {next(iter(ctx.values()))}"
+    if kind in {"too_short", "too_long"}:
+        bound = f">= {ctx['min_length']}" if kind == "too_short" else f"<= {ctx['max_length']}"
+        return f"has {ctx['actual_length']} entries; allowed: {bound}"
     if kind == "value_error":
         return str(ctx["error"])
     return f"{shown}: {error['msg']}"

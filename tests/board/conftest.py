@@ -105,7 +105,12 @@ def coupler(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureReq
         arguments = ["--board", os.environ.get("KOBLER_BOARD", "esp32-generic"), "--port", str(port)]
         arguments += ["--listen", os.environ["KOBLER_LISTEN"]] if "KOBLER_LISTEN" in os.environ else []
         arguments += ["--config", os.environ["KOBLER_CONFIG"]] if "KOBLER_CONFIG" in os.environ else []
-    running = Coupler(tmp_path_factory.mktemp("coupler") / "state", arguments)
+    folder = tmp_path_factory.mktemp("coupler")
+    config = getattr(request.module, "CONFIG", None)  # a module's own, on the virtual board
+    if config and not port:
+        (folder / "site.toml").write_text(config, encoding="utf-8")
+        arguments = ["--config", str(folder / "site.toml")]
+    running = Coupler(folder / "state", arguments)
     try:
         yield running
     finally:

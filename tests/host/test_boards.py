@@ -47,7 +47,7 @@ def test_a_board_names_the_source_of_each_pin(name: str) -> None:
 def test_the_wiring_for_the_unit() -> None:
     wiring = boards.load("waveshare-esp32-s3-eth-8di-8do").wiring()
     assert wiring["rs485"] == {
-        "uart": 1, "tx": 17, "rx": 18, "de": 21, "auto": False, "enable": [], "echo": False,
+        "uart": 1, "tx": 17, "rx": 18, "de": 21, "auto": False, "enable": [],
     }  # fmt: skip
     ethernet = wiring["ethernet"]
     assert (ethernet["phy"], ethernet["sck"], ethernet["int"], ethernet["reset"]) == ("W5500", 15, 12, 39)

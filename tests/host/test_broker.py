@@ -92,6 +92,22 @@ def test_an_observer_speaks_down_to_a_unit(broker: Broker, holders: dict[str, Ho
         assert coupler.settle() == [(topic, b"{}", False)]
 
 
+def test_an_observer_hears_the_results_of_any_unit_and_no_other_unit_does(
+    broker: Broker, holders: dict[str, Holder]
+) -> None:
+    topics = [f"kobler/{name}/result/200/17" for name in (UNIT, OTHER)]
+    with Peer(broker.url, holders["viewer"]) as viewer:
+        viewer.join()
+        for name in (UNIT, OTHER):
+            assert viewer.subscribe(f"kobler/{name}/result/#") == 1
+        for name, topic in zip((UNIT, OTHER), topics, strict=True):
+            with Peer(broker.url, holders[name]) as coupler:
+                coupler.join()
+                assert coupler.subscribe(f"kobler/{UNIT if name == OTHER else OTHER}/result/#") == 0x80
+                coupler.publish(topic, b"{}")
+        assert viewer.settle() == [(topic, b"{}", False) for topic in topics]
+
+
 @pytest.mark.parametrize(
     "pattern", ["kobler/#", "#", "+/+/desired", f"kobler/{OTHER}/desired", f"kobler/{UNIT}+/x", "kobler"]
 )

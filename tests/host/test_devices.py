@@ -6,8 +6,9 @@ import itertools
 import struct
 
 import pytest
+from kobler.rtu_frame import crc16, sealed
 from kobler.sim.devices import AirHandlingUnit, EnergyMeter, HeatPump, SimulatedDevice, Writable, demonstration
-from kobler.sim.modbus_server import HOLDING, INPUT, ModbusServer, crc16, sealed
+from kobler.sim.modbus_server import HOLDING, INPUT, ModbusServer
 
 
 class Registers(SimulatedDevice):

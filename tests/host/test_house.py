@@ -14,7 +14,21 @@ COUPLER = FIRMWARE / "coupler"
 
 # A room may import the rooms listed for it, itself and the constants; nothing runs back up, hal is handed in.
 ALLOWED = {
-    "app": {"access", "bus", "health", "local", "net", "points", "store", "trust", "update", "uplink", "watch"},
+    "app": {
+        "access",
+        "bus",
+        "compose",
+        "health",
+        "local",
+        "net",
+        "points",
+        "store",
+        "trust",
+        "update",
+        "uplink",
+        "watch",
+    },
+    "compose": {"access", "bus", "health", "local", "net", "points", "store", "trust", "update", "uplink", "watch"},
     "update": {"trust", "uplink", "bus", "points", "store", "net"},
     "access": {"trust", "uplink", "bus", "points", "store", "net"},
     "local": {"trust", "uplink", "bus", "points", "store", "net"},

@@ -44,8 +44,17 @@ def test_wheel_carries_firmware_boards_and_license(installed: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     for source in (*(_ROOT / "firmware").rglob("*.py"), *(_ROOT / "boards").glob("*.toml")):
         assert f"kobler/_data/{source.relative_to(_ROOT)}" in names
+    profiles = _ROOT / "host_tools" / "kobler" / "profiles"
+    for source in profiles.glob("*.toml"):
+        assert f"kobler/profiles/{source.name}" in names
     assert any(name.endswith("licenses/LICENSE") for name in names)
     assert not [name for name in names if "__pycache__" in name or name.startswith("tests")]
+
+
+def test_profiles_are_found_in_the_wheel(installed: Path) -> None:
+    done = run(installed, "config", "profiles", "--json")
+    assert done.returncode == 0, done.stderr
+    assert "eastron-sdm630" in [json.loads(line)["name"] for line in done.stdout.splitlines()]
 
 
 def test_build_from_the_wheel_uses_what_the_wheel_carries(installed: Path) -> None:

@@ -64,8 +64,10 @@ def test_command_works_without_posix_modules(arguments: list[str], tmp_path: Pat
         (["flash", "--board", "virtual", "--port", "no-such-port", "--state", "state"], "no-such-port"),
         (["provision", "--port", "no-such-port", "--config", str(_CONFIG), "--state", "state"], "no-such-port"),
         (["doctor", "--url", "wss://localhost:1/mqtt"], "localhost"),
+        (["bus", "scan", "--port", "no-such-port"], "no-such-port"),
+        (["bus", "read", "a/b/c", "--broker", "wss://localhost:1/mqtt", "--device", "x"], "nothing answers on TCP"),
     ],
-    ids=["flash", "provision", "doctor"],
+    ids=["flash", "provision", "doctor", "bus at a port", "bus through a coupler"],
 )
 def test_command_gets_as_far_as_its_peer_without_posix_modules(arguments: list[str], said: str, tmp_path: Path) -> None:
     run(["build", "--board", "virtual", "--state", "state"], tmp_path)

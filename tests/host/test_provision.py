@@ -17,6 +17,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
+from kobler import serial_ports
 from kobler.errors import KoblerError, UsageError
 from kobler.pki import Authority
 from kobler.provision import console, provision
@@ -158,7 +159,7 @@ def test_a_cable_that_breaks(authority: Authority, heard: int) -> None:
 
 def test_without_a_port_the_only_one_is_taken_and_several_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     for found, words in ((["/dev/one"], ""), (["/dev/one", "/dev/two"], "/dev/one, /dev/two"), ([], "plug")):
-        monkeypatch.setattr(console, "ports", lambda found=found: found)
+        monkeypatch.setattr(serial_ports, "ports", lambda found=found: found)
         if words:
             with pytest.raises(UsageError, match=words):
                 _only_port()

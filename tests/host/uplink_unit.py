@@ -124,7 +124,11 @@ async def main():
     source.on_put = session.wake
     session.base_ms = SETTINGS.get("base_ms", 100)
     session.cap_ms = SETTINGS.get("cap_ms", 400)
-    session.inbox.call = lambda name, arguments: (200, {"method": name, "got": arguments})
+
+    async def call(name, arguments):
+        return 200, {"method": name, "got": arguments}
+
+    session.inbox.call = call
     done = asyncio.Event()
     tasks = [asyncio.create_task(produce(hal, source)), asyncio.create_task(watch(source, session, done))]
     running = asyncio.create_task(session.run())

@@ -33,13 +33,12 @@ def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="JSON Lines on standard output.")] = False,
 ) -> None:
     """Check name, TCP, TLS, WebSocket, MQTT and time from here, each with the time it took and what to do."""
+    from ..mqtt_link import Credentials
     from .checks import examine
 
-    if (cert is None) != (key is None):
-        raise UsageError("--cert and --key go together")
     if config is not None and url is not None:
         raise UsageError("--config and --url both name a broker: give one of them")
-    credentials = _credentials(state, ca, cert, key)
+    credentials = Credentials.of(state, "doctor", ca, cert, key)
     target, rules = _target(config, state, url, credentials, ntp)
     findings = []
     for finding in examine(target):
@@ -73,20 +72,6 @@ def _target(
         raise UsageError(f"{config}: [cloud] enabled = false, so a coupler with it connects to nothing")
     endpoint = Endpoint(cloud.scheme, cloud.host, cloud.port, cloud.path)
     return Target(endpoint, credentials, ntp or list(site.network.ntp)), rules(site)
-
-
-def _credentials(state: Path, ca: Path | None, cert: Path | None, key: Path | None) -> Credentials:
-    from ..mqtt_link import Credentials
-
-    if (state / "pki" / "ca.pem").exists() and (ca is None or cert is None):
-        from ..pki import Authority
-
-        authority = Authority.open(state / "pki")
-        if cert is None:
-            issued = authority.issue_client("doctor")
-            cert, key = issued.cert_pem, issued.key_pem
-        ca = ca or authority.ca_pem
-    return Credentials(ca, cert, key)
 
 
 def _show(finding: Finding, as_json: bool) -> None:

@@ -45,7 +45,7 @@ def provision(
 
 
 def _only_port() -> str:
-    from .console import ports
+    from ..serial_ports import ports
 
     found = ports()
     if len(found) == 1:

@@ -7,7 +7,6 @@ paste): `_Bounded` stands between it and the port and ends any wait at the step'
 from __future__ import annotations
 
 import contextlib
-import errno
 import io
 import json
 import struct
@@ -16,11 +15,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import serial
-import serial.tools.list_ports
 from mpremote.transport import TransportError, TransportExecError
 from mpremote.transport_serial import SerialTransport
 
 from ..errors import KoblerError
+from ..serial_ports import why_not
 
 _READ_TIMEOUT = 5.0  # seconds that mpremote may wait for the two bytes that open a raw paste
 # Opening the port resets some boards, and what is sent while they boot is lost: so the prompt is asked twice.
@@ -106,7 +105,7 @@ class Console:
             try:
                 self._transport = SerialTransport(port, timeout=_READ_TIMEOUT)
             except (TransportError, ValueError):
-                raise KoblerError(_why_not(port)) from None
+                raise KoblerError(why_not(port)) from None
             if "://" not in port:
                 self._transport.serial.write_timeout = _READ_TIMEOUT
         self._bounded = _Bounded(self._transport.serial)
@@ -196,31 +195,3 @@ def _errors(port: str, step: str) -> Iterator[None]:
         raise KoblerError(f"the unit at {port} stopped answering while {step}: {again}") from error
     except OSError as error:
         raise KoblerError(f"the connection to {port} broke while {step} ({error}): {again}") from error
-
-
-def ports() -> list[str]:
-    """The serial ports of this machine that belong to a USB device."""
-    return sorted(port.device for port in serial.tools.list_ports.comports() if port.vid is not None)
-
-
-def _why_not(port: str) -> str:
-    """mpremote says only that it failed: open once more to see why."""
-    try:
-        serial.serial_for_url(port, timeout=1, exclusive=True).close()
-    except ValueError:
-        return f"{port} is not a serial port: give a device's name or rfc2217://HOST:PORT"
-    except OSError as error:
-        text = str(error)
-        if error.errno == errno.ENOENT or "FileNotFoundError" in text:
-            here = ", ".join(ports()) or "none"
-            return f"there is no port {port}: is the board plugged in? USB serial ports here: {here}"
-        if error.errno == errno.EACCES:
-            return f"you may not open {port}: add yourself to its group (often dialout)"
-        if error.errno in (errno.EBUSY, errno.EAGAIN) or "PermissionError" in text:
-            return f"{port} is busy: close the other program that uses it"
-        if "does not seem to support RFC2217" in text:
-            return f"{port} is busy, or is no RFC 2217 server: close the other program that uses it"
-        if "refused" in text:
-            return f"nobody serves {port}: is the virtual board running (`kobler sim run`)?"
-        return f"cannot open {port}: {text}"
-    return f"cannot open {port} at the first attempt: run the command again"

@@ -98,8 +98,8 @@ def _enrol(
     if config is not None:
         _stage(console, unit_id, "config", config)
     say("the unit checks what it got and switches")
-    _run(console, unit_id, "from coupler import app", "loading its firmware")
-    commit = "enrol.commit(h,app.check)"
+    _run(console, unit_id, "from coupler import compose", "loading its firmware")
+    commit = "enrol.commit(h,compose.check)"
     answer = _ask(console, unit_id, commit, "switching to its new identity", _ARITHMETIC_SECONDS)
     expected = hashlib.sha256(certificate).hexdigest()
     if not isinstance(answer, dict) or answer.get("id") != unit_id or answer.get("fingerprint") != expected:

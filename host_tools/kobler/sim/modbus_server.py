@@ -10,6 +10,8 @@ import struct
 from collections.abc import Callable
 from typing import Protocol
 
+from ..rtu_frame import crc16, sealed
+
 ILLEGAL_FUNCTION = 1
 ILLEGAL_ADDRESS = 2
 ILLEGAL_VALUE = 3
@@ -42,20 +44,6 @@ class Model(Protocol):
 
     def write(self, table: str, address: int, values: list[int]) -> None:
         """Write what `check` has passed."""
-
-
-def crc16(data: bytes) -> int:
-    crc = 0xFFFF
-    for byte in data:
-        crc ^= byte
-        for _ in range(8):
-            crc = crc >> 1 ^ 0xA001 if crc & 1 else crc >> 1
-    return crc
-
-
-def sealed(body: bytes) -> bytes:
-    """The frame with its CRC, low byte first."""
-    return body + struct.pack("<H", crc16(body))
 
 
 class ModbusServer:

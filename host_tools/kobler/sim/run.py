@@ -60,7 +60,7 @@ def run_board(options: Options) -> None:
 def transceiver(model: boards.Board, bus: Bus) -> Rs485:
     """A board's RS-485 wiring, on this bus."""
     wiring = model.rs485
-    return Rs485(bus, wiring.uart, wiring.de, wiring.echo, tuple(wiring.enable))
+    return Rs485(bus, wiring.uart, wiring.de, bool(wiring.echo), tuple(wiring.enable))
 
 
 def write(made: Build, flash: Flash) -> None:
