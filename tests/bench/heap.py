@@ -16,12 +16,13 @@ _PACKAGE = "@micropython/micropython-webassembly-pyscript@1.27.0"
 _PROBE = Path(__file__).with_name("heap.mjs")
 
 # In the order in which the unit loads them; -NAME… where it forgets some again.
-_FORGOTTEN = ("-trust.switch", "-bus.plan", "-net.sntp,net.dns", "-uplink.upgrade")
+_FORGOTTEN = ("-trust.switch", "-compose,bus.plan,points.load,points.kinds", "-net.sntp,net.dns", "-uplink.upgrade")
 _RUNNING = (
     "const", "hal", "hal.base", "hal.chip", "hal.micropython", "trust", "trust.switch", _FORGOTTEN[0],
-    "watch", "health", "net.errors", "app",
-    "bus.errors", "bus.pdu", "bus.plan", "points.codec", "points.report", "points.table", "store.queue",
-    "bus.rtu", "bus.client", "hal.port", "bus.poller", _FORGOTTEN[1],
+    "watch", "health", "net.errors", "store.queue", "app",
+    "bus.errors", "bus.pdu", "bus.plan", "points.codec", "points.report", "points.table", "points.kinds",
+    "points.load",
+    "bus.rtu", "bus.client", "hal.port", "bus.poller", "compose", _FORGOTTEN[1],
     "uplink.errors", "uplink.utf8", "uplink.mqtt", "uplink.plain", "uplink.inbox", "uplink.link", "uplink.senml",
     "uplink.outbox", "uplink.session", "hal.interface", "hal.micropython_net",
     "net.sntp", "net.resolve", "net.dns", _FORGOTTEN[2], "uplink.websocket", "uplink.upgrade",

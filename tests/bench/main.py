@@ -31,14 +31,15 @@ def row(name: str, figure: float, unit: str, limit: float | None, *, at_least: b
         return Row(name, figure, unit, None, None, "", None)
     met = figure >= limit if at_least else figure <= limit
     goal = f"{'>=' if at_least else '<='} {limit:g} {unit}"
-    return Row(name, figure, unit, limit, round(figure / limit, 4), goal, met)
+    return Row(name, figure, unit, limit, round(figure / limit, 4) if limit else None, goal, met)
 
 
 def benches() -> dict[str, Callable[[], Iterator[Row]]]:
+    import bus
     import heap
     import start
 
-    return {"flash": start.flash_use, "heap": heap.modules_on_32_bit, "start": start.first_value}
+    return {"bus": bus.rtu, "flash": start.flash_use, "heap": heap.modules_on_32_bit, "start": start.first_value}
 
 
 def main() -> None:
@@ -61,7 +62,8 @@ def main() -> None:
                 print(json.dumps(asdict(result)), flush=True)
             else:
                 verdict = {True: "met", False: "NOT MET", None: ""}[result.met]
-                print(f"{result.name:42} {result.figure:12,.1f} {result.unit:8} {result.goal:20} {verdict}", flush=True)
+                figure = f"{result.figure:12,.{1 if result.figure >= 10 else 3}f}"
+                print(f"{result.name:42} {figure} {result.unit:8} {result.goal:20} {verdict}", flush=True)
     sys.exit(1 if failed else 0)
 
 
