@@ -334,7 +334,7 @@ def _growth() -> Iterator[Row]:
 
 def rtu() -> Iterator[Row]:
     """All figures of the RTU bus."""
-    parts: tuple[Callable[[Bench], Iterator[Row]], ...] = (_efficiency, _lateness, _driver, _stalls, _processor)
+    parts: tuple[Callable[[Bench], Iterator[Row]], ...] = (_efficiency, _lateness, _stalls, _driver, _processor)
     with _board() as board:
         for part in parts:
             yield from part(board)

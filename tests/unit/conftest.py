@@ -42,7 +42,7 @@ class InterpreterFile(pytest.File):
         tree = ast.parse(self.path.read_text(encoding="utf-8"))
         for node in tree.body:
             if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
-                yield InterpreterItem.from_parent(self, name=node.name + "[micropython]", function=node.name)
+                yield InterpreterItem.from_parent(self, name=node.name + "[micropython]", test=node.name)
 
     def run(self) -> dict[str, str]:
         if self.results is None:
@@ -60,17 +60,17 @@ class InterpreterFile(pytest.File):
 
 
 class InterpreterItem(pytest.Item):
-    def __init__(self, *, function: str, **kwargs: Any) -> None:
+    def __init__(self, *, test: str, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.function = function
+        self.test = test
 
     def runtest(self) -> None:
         assert isinstance(self.parent, InterpreterFile)
         results = self.parent.run()
-        if self.function not in results:
+        if self.test not in results:
             raise InterpreterFailure("the interpreter ended before this test:\n" + self.parent.output[-3000:])
-        if results[self.function]:
-            raise InterpreterFailure(results[self.function])
+        if results[self.test]:
+            raise InterpreterFailure(results[self.test])
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
         if isinstance(excinfo.value, InterpreterFailure):
