@@ -177,10 +177,13 @@ def broker_says(draw: st.DrawFn) -> tuple[bytes, list[tuple[Any, ...]]]:
     for _ in range(draw(st.integers(0, 6))):
         topic, data, qos = draw(topics), draw(st.binary(max_size=700)), draw(st.integers(0, 1))
         ident = draw(st.integers(1, 65535))
-        packet = PublishPacket.build(topic, data, ident if qos else None, False, qos, draw(st.booleans()))
+        again = bool(qos) and draw(st.booleans())
+        packet = PublishPacket.build(topic, data, ident if qos else None, again, qos, draw(st.booleans()))
         wire += packet.to_bytes()
         size = 2 + len(topic.encode()) + 2 * qos + len(data)
-        events.append((mqtt.MESSAGE, topic, data) if size <= 400 else (mqtt.OVERSIZE, topic, size))
+        events.append(
+            (mqtt.REPEATED if again else mqtt.MESSAGE, topic, data) if size <= 400 else (mqtt.OVERSIZE, topic, size)
+        )
         if qos:
             events.append((mqtt.REPLY, PubackPacket.build(ident).to_bytes(), None))
     return wire, events

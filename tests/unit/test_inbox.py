@@ -38,6 +38,34 @@ def test_methods_are_answered_and_one_that_fails_harms_nobody():
     assert s.count["refused"] == 1
 
 
+def test_what_the_broker_sends_again_is_not_done_again():
+    s = session()
+    done = []
+
+    async def call(name, arguments):
+        done.append(name)
+        return 200, {}
+
+    s.inbox.call = call
+
+    def come(number, again):
+        async def whole():
+            s.inbox.message("kobler/id/method/write/%d" % number, b"{}", again)
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+
+        asyncio.run(whole())
+        return len(done)
+
+    assert come(1, False) == 1
+    assert come(1, True) == 1
+    assert come(2, True) == 2, "it did not come before"
+    assert come(1, False) == 3, "a number that is used again is another request"
+    for number in range(10, 20):
+        come(number, False)
+    assert len(s.inbox._recent) == 8
+
+
 def test_only_so_many_methods_run_at_once():
     s = session()
     posted = []

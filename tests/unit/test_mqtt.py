@@ -138,7 +138,7 @@ def test_messages_arrive_in_whatever_pieces_and_are_acknowledged_after_they_were
         (mqtt.MESSAGE, "ü", b"two"),
         (mqtt.REPLY, b"\x40\x02\x02\x01", None),
         (mqtt.PONG, None, None),
-        (mqtt.MESSAGE, "x", b""),
+        (mqtt.REPEATED, "x", b""),
         (mqtt.REPLY, b"\x40\x02\0\x09", None),
     ]
     for step in (0, 1, 2, 5):

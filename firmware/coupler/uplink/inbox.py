@@ -7,6 +7,7 @@ from coupler.uplink import plain
 
 _AT_ONCE = const(4)  # methods that may be under way
 _TIMEOUT_S = const(30)
+_RECENT = const(8)
 
 
 class Inbox:
@@ -15,10 +16,12 @@ class Inbox:
     def __init__(self, session):
         self._session = session
         self._under_way = 0
+        self._recent = []  # topics of the last methods
         self.desired = None
         self.call = None
 
-    def message(self, topic, payload):
+    def message(self, topic, payload, again=False):
+        """again: the broker has sent it before, and may not know that it came. A method is not run twice for that."""
         session = self._session
         try:
             content = session.dialect.incoming(topic, payload)
@@ -39,11 +42,14 @@ class Inbox:
         elif kind == plain.DESIRED:
             if self.desired:
                 self.desired(value)
+        elif again and topic in self._recent:
+            pass
         elif not self.call:
             self._answer(404, request_id, {"error": "no method %s" % name})
         elif self._under_way >= _AT_ONCE:
             self._answer(429, request_id, {"error": "%d methods are under way: ask again later" % _AT_ONCE})
         else:
+            self._recent = self._recent[1 - _RECENT :] + [topic]
             self._under_way += 1
             asyncio.create_task(self._run(self.call, name, value, request_id))
 

@@ -13,6 +13,7 @@ ACKED = const(3)  # (ACKED, the token given to publish(), None)
 SUBSCRIBED = const(4)  # (SUBSCRIBED, list of the codes granted, None); 128 is a refusal
 PONG = const(5)
 REPLY = const(6)  # (REPLY, packet to write, None)
+REPEATED = const(8)  # as MESSAGE, but it may have come before (MQTT 3.1.1, 3.3.1.1)
 OVERSIZE = const(7)  # (OVERSIZE, topic or None, its size): taken and dropped, so that it does not come back for ever
 
 _CONNACK = const(0x20)
@@ -294,7 +295,7 @@ class Mqtt:
         if skipped:
             yield OVERSIZE, topic, len(body) + skipped
         else:
-            yield MESSAGE, topic, bytes(body[end:])
+            yield REPEATED if flags & 8 else MESSAGE, topic, bytes(body[end:])
         if qos:
             self._quiet = 0
             yield REPLY, bytes((_PUBACK, 2, ident >> 8, ident & 0xFF)), None

@@ -235,9 +235,9 @@ class Session:
                 self._wake.set()
             elif kind == mqtt.REPLY:
                 self._put(self._link.frame(a))
-            elif kind == mqtt.MESSAGE:
+            elif kind == mqtt.MESSAGE or kind == mqtt.REPEATED:
                 self.count["received"] += 1
-                self.inbox.message(a, b)
+                self.inbox.message(a, b, kind == mqtt.REPEATED)
             elif kind == mqtt.CONNECTED:
                 self._connected(a)
             elif kind == mqtt.OVERSIZE:
