@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+from pathlib import Path
+
 import pytest
 
 
@@ -16,3 +20,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for item in items:
             if item.get_closest_marker("long"):
                 item.add_marker(pytest.mark.skip(reason="long: run it with tests/run --long"))
+
+
+@pytest.fixture(scope="session")
+def server_program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """libmodbus as a server, the reference."""
+    compiler = shutil.which("cc")
+    if compiler is None or not Path("/usr/include/modbus/modbus.h").exists():
+        pytest.skip("libmodbus-dev and a C compiler are not here (apt install libmodbus-dev gcc)")
+    source = Path(__file__).parent / "board" / "modbus_server.c"
+    program = tmp_path_factory.mktemp("server") / "modbus_server"
+    subprocess.run([compiler, "-Wall", "-Werror", "-o", program, source, "-lmodbus"], check=True, timeout=60)
+    return program

@@ -24,6 +24,7 @@ _SECOND_CHANCE_MS = const(600000)
 _CLOUD_ROLE = "operator"  # of whoever may publish to the unit's topics
 _CALLED = (
     "coupler.access.methods",
+    "coupler.access.writes",
     "coupler.points.describe",
     "coupler.points.write",
     "coupler.points.encode",
@@ -44,7 +45,6 @@ class Coupler:
         self.queue = Queue(_QUEUE, hal, self._wake)
         self.table = compose.Table(config["bus"], hal, self.queue.put)
         self.clients = {}  # by name of the bus
-        self.writes = None  # until the first call from afar
         self.pollers = []  # (name of the bus, poller, how many of its blocks may be under way at once)
         self.gateways = []  # (name of the bus, gateway)
         self._watch = Watch(hal)
@@ -110,10 +110,6 @@ class Coupler:
         """A method, asked for by the cloud: (status, answer)."""
         from coupler.access.methods import call
 
-        if self.writes is None:
-            from coupler.access.writes import Writes
-
-            self.writes = Writes(self.hal, self.table, self.clients)
         self._calls += 1
         try:
             return await call(self, name, arguments, _CLOUD_ROLE)

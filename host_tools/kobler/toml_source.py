@@ -132,6 +132,18 @@ class Problem:
     what: str
 
 
+def read_text(path: Path, what: str) -> str:
+    """A file's text, which is UTF-8, without a byte order mark; `what` names its kind in errors."""
+    try:
+        return path.read_bytes().decode("utf-8").removeprefix("\ufeff")
+    except FileNotFoundError:
+        raise UsageError(f"{path}: there is no such {what}") from None
+    except UnicodeDecodeError as e:
+        raise UsageError(f"{path}: not UTF-8 text (byte {e.start}); save the {what} as UTF-8") from None
+    except OSError as e:
+        raise UsageError(f"{path}: cannot read the {what}: {e.strerror}") from None
+
+
 @dataclass(frozen=True)
 class TomlSource:
     """A TOML file: its data, and where in the text each part of it is."""
@@ -143,15 +155,7 @@ class TomlSource:
     @classmethod
     def read(cls, path: Path, what: str) -> TomlSource:
         """Read a file; `what` names its kind in errors ("configuration", "board file")."""
-        try:
-            text = path.read_bytes().decode("utf-8")
-        except FileNotFoundError:
-            raise UsageError(f"{path}: there is no such {what}") from None
-        except UnicodeDecodeError as e:
-            raise UsageError(f"{path}: not UTF-8 text (byte {e.start}); save the {what} as UTF-8") from None
-        except OSError as e:
-            raise UsageError(f"{path}: cannot read the {what}: {e.strerror}") from None
-        text = text.removeprefix("\ufeff").replace("\r\n", "\n")
+        text = read_text(path, what).replace("\r\n", "\n")
         try:
             data = tomllib.loads(text)
             lines = locate(text)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import shutil
 import socket
 import struct
 import subprocess
@@ -26,7 +25,6 @@ from pymodbus.server import ModbusTcpServer
 
 _HERE = Path(__file__).parent
 _FIRMWARE = _HERE.parents[1] / "firmware"
-_SOURCE = _HERE.parent / "board" / "modbus_server.c"
 
 interpreters = pytest.mark.parametrize("interpreter", ["cpython", "micropython"])
 
@@ -48,16 +46,6 @@ def ask(interpreter: str, port: int, requests: list[tuple[int, str, int]], folde
 
 
 # - libmodbus
-
-
-@pytest.fixture(scope="module")
-def server_program(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    compiler = shutil.which("cc")
-    if compiler is None or not Path("/usr/include/modbus/modbus.h").exists():
-        pytest.skip("libmodbus-dev and a C compiler are not here (apt install libmodbus-dev gcc)")
-    program = tmp_path_factory.mktemp("server") / "modbus_server"
-    subprocess.run([compiler, "-Wall", "-Werror", "-o", program, _SOURCE, "-lmodbus"], check=True, timeout=60)
-    return program
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from bus_fakes import Hal
 from check import raises
 from coupler.access import methods, raw
 from coupler.access.errors import Refused
-from coupler.access.writes import Writes, allowed
+from coupler.access.writes import allowed, write
 from coupler.bus.errors import BusError
 from coupler.points.table import Table
 
@@ -67,14 +67,13 @@ class Unit:
         self.table = Table(self.config["bus"], self.hal, lambda *sample: self.samples.append(sample))
         self.device = Device(self.hal)
         self.clients = {"field": self.device}
-        self.writes = Writes(self.hal, self.table, self.clients)
         self.health = self
 
     def report(self):
         return {"boot": 1}
 
     def write(self, name, value, role="operator"):
-        return done(self.writes.write(name, value, role))
+        return done(write(self, name, value, role))
 
     def refused(self, name, value, role="operator"):
         error = raises(Refused, self.write, name, value, role)

@@ -37,56 +37,51 @@ def note(hal, points):
             point.written = hal.ticks_ms()
 
 
-class Writes:
-    """clients: by name of the bus."""
+async def write(unit, name, value, role):
+    """Write a value to the point of that name; True if it was read back. Refused says why not.
 
-    def __init__(self, hal, table, clients):
-        self._hal = hal
-        self._table = table
-        self._clients = clients
+    unit: what app made: hal, table, and clients by name of the bus."""
+    from coupler.points.write import plan_write
 
-    async def write(self, name, value, role):
-        """Write a value to the point of that name; True if it was read back. Refused says why not."""
-        from coupler.points.write import plan_write
-
-        point = self._table.find(name)
-        if point is None:
-            raise Refused(404, "there is no point %s" % name)
-        may(self._hal, point, role)
-        bus, unit, block = self._table.place(point)
+    point = unit.table.find(name)
+    if point is None:
+        raise Refused(404, "there is no point %s" % name)
+    may(unit.hal, point, role)
+    bus, device, block = unit.table.place(point)
+    try:
+        pdu = plan_write(point, block, value, device.get("multi"))
+    except ValueError as error:
+        raise Refused(400, str(error))
+    note(unit.hal, (point,))
+    client = unit.clients[bus["name"]]
+    why = None
+    for _ in range(_TRIES):
         try:
-            pdu = plan_write(point, block, value, unit.get("multi"))
-        except ValueError as error:
-            raise Refused(400, str(error))
-        note(self._hal, (point,))
-        client = self._clients[bus["name"]]
-        why = None
-        for _ in range(_TRIES):
-            try:
-                await client.transact(unit["id"], pdu, unit["timeout"])
-            except BusError as error:
-                why = error
-                if error.kind == "exception":
-                    raise Refused(409, "the device refused: %s" % error)
-            else:
-                if not point.wr.get("verify"):
-                    return False
-                why = None
-            if await self._holds(client, unit, point, pdu, why):
-                return True
-            if why is None:
-                raise Refused(409, "%s: the device took the value, but holds %s" % (name, point.value))
-        raise Refused(504, "%s, and reading back shows %s" % (why, point.value))
-
-    async def _holds(self, client, unit, point, pdu, why):
-        # Whether the device now has what was written; the point shows what it has.
-        from coupler.points.write import holds, read_back
-
-        try:
-            data = await client.read(unit["id"], *read_back(pdu), unit["timeout"])
+            await client.transact(device["id"], pdu, device["timeout"])
         except BusError as error:
-            if why is None:
-                raise Refused(504, "written, but it could not be read back: %s" % error)
-            raise Refused(504, "not known whether it was written: %s; reading back: %s" % (why, error))
-        self._table.on_block(unit, {"p": (point,)}, data, None, -point.at)
-        return holds(pdu, data)
+            why = error
+            if error.kind == "exception":
+                raise Refused(409, "the device refused: %s" % error)
+        else:
+            if not point.wr.get("verify"):
+                return False
+            why = None
+        if await _holds(unit.table, client, device, point, pdu, why):
+            return True
+        if why is None:
+            raise Refused(409, "%s: the device took the value, but holds %s" % (name, point.value))
+    raise Refused(504, "%s, and reading back shows %s" % (why, point.value))
+
+
+async def _holds(table, client, device, point, pdu, why):
+    # Whether the device now has what was written; the point shows what it has.
+    from coupler.points.write import holds, read_back
+
+    try:
+        data = await client.read(device["id"], *read_back(pdu), device["timeout"])
+    except BusError as error:
+        if why is None:
+            raise Refused(504, "written, but it could not be read back: %s" % error)
+        raise Refused(504, "not known whether it was written: %s; reading back: %s" % (why, error))
+    table.on_block(device, {"p": (point,)}, data, None, -point.at)
+    return holds(pdu, data)

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 from ..errors import UsageError
 from ..toml_model import problems
-from ..toml_source import Key
+from ..toml_source import Key, read_text
 from .models import Point
 from .points import check_point
 
@@ -48,14 +48,7 @@ class _Bad(Exception):
 
 def read(path: Path) -> list[Row]:
     """The points of a file; UsageError with one line a mistake, each with file, line and column."""
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except FileNotFoundError:
-        raise UsageError(f"{path}: there is no such list of points") from None
-    except UnicodeDecodeError as e:
-        raise UsageError(f"{path}: not UTF-8 text (byte {e.start}); save the list as UTF-8") from None
-    except OSError as e:
-        raise UsageError(f"{path}: cannot read the list: {e.strerror}") from None
+    text = read_text(path, "list of points")
     first = text.partition("\n")[0]
     delimiter = ";" if ";" in first else ","
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True)
