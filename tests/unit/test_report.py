@@ -1,5 +1,6 @@
 from check import raises
-from coupler.points.report import BOTH, NOTHING, SAMPLE, Report
+from coupler.points.load import reporting
+from coupler.points.report import NOTHING, SAMPLE
 
 _PERIOD = 1 << 30
 
@@ -12,7 +13,7 @@ class Player:
     """Feeds readings, one a period, and notes (seconds, value, quality) of each sample."""
 
     def __init__(self, cfg, period=1000, numeric=True, begin=_PERIOD - 5000):
-        self.report = Report(cfg, period, numeric, "r")
+        self.report = reporting(cfg, period, numeric, "r", begin)
         self.period = period
         self.now = self.begin = begin
         self.samples = []
@@ -22,17 +23,15 @@ class Player:
             value, quality = (None, reading) if isinstance(reading, str) else (reading, None)
             due = self.report.feed(value, quality, self.now, diff)
             at = diff(self.now, self.begin) // 1000
-            if due == BOTH:
-                self.samples.append((at, self.report.rest, None))
             if due:
                 self.samples.append((at, self.report.sent, quality))
-            assert due in (NOTHING, SAMPLE, BOTH)
+            assert due in (NOTHING, SAMPLE)
             self.now = (self.now + self.period) % _PERIOD
         return self.samples
 
 
 def test_the_first_value_is_always_a_sample():
-    for cfg in (None, {}, {"db": 1000.0}, {"min": 3600000, "max": 7200000}, {"agg": "mean", "min": 5000}):
+    for cfg in (None, {}, {"db": 1000.0}, {"min": 3600000, "max": 7200000}):
         assert Player(cfg).feed(5.0) == [(0, 5.0, None)]
 
 
@@ -87,41 +86,25 @@ def test_bad_quality_is_confirmed_at_the_longest_interval():
     assert samples == [(0, None, "timeout"), (10, None, "timeout"), (20, None, "timeout")]
 
 
-def test_aggregates_are_of_all_readings_since_the_last_sample():
-    readings = (10.0, 1.0, 2.0, 6.0, 4.0, 4.0, 4.0)
-    for agg, values in (
-        ("last", [10.0, 6.0, 4.0]),
-        ("mean", [10.0, 3.0, 4.0]),
-        ("min", [10.0, 1.0, 4.0]),
-        ("max", [10.0, 6.0, 4.0]),
-        ("sum", [10.0, 9.0, 12.0]),
-    ):
-        samples = Player({"agg": agg, "min": 3000}).feed(*readings)
-        assert samples == [(0, values[0], None), (3, values[1], None), (6, values[2], None)], agg
-
-
-def test_an_aggregate_within_the_deadband_goes_on_gathering():
-    samples = Player({"agg": "mean", "min": 2000, "db": 2.0}).feed(10.0, 11.0, 11.0, 11.0, 17.0)
-    assert samples == [(0, 10.0, None), (4, 12.5, None)]
-
-
-def test_what_was_gathered_is_sent_before_the_quality_changes():
-    samples = Player({"agg": "mean", "min": 10000}).feed(1.0, 2.0, 4.0, "timeout", 8.0)
-    assert samples == [(0, 1.0, None), (3, 3.0, None), (3, None, "timeout"), (4, 8.0, None)]
-
-
 def test_text_and_switches_are_samples_when_they_change():
     assert [s[1] for s in Player({"min": 1000}, numeric=False).feed(True, True, False)] == [True, False]
-    report = Report(None, 1000, False, "r")
+    report = reporting(None, 1000, False, "r", 0)
     assert report.feed("off", None, 0, diff) == SAMPLE
     assert report.feed("off", None, 1000, diff) == NOTHING
     assert report.feed("on", None, 2000, diff) == SAMPLE and report.sent == "on"
 
 
 def test_a_value_that_was_still_for_longer_than_ticks_can_tell_is_reported_again():
-    report = Report({"min": 60000, "max": 86400000}, 1000, True, "r")
+    report = reporting({"min": 60000, "max": 86400000}, 1000, True, "r", 0)
     report.feed(1, None, 0, diff)
     assert report.feed(1, None, _PERIOD // 2 + 1000, diff) == SAMPLE
+
+
+def test_a_value_that_is_no_number_keeps_no_later_one_back():
+    nan = float("nan")
+    for cfg in ({}, {"db": 5.0}, {"pct": 10}):
+        report = reporting(cfg, 1000, True, "r", 0)
+        assert [report.feed(v, None, 1000 * i, diff) for i, v in enumerate((1.0, nan, 1.0, 1.0))] == [1, 1, 1, 0], cfg
 
 
 def test_settings_that_contradict_themselves_are_refused_by_name():
@@ -136,7 +119,7 @@ def test_settings_that_contradict_themselves_are_refused_by_name():
         ({"max": True}, "p.r.max"),
         ({"agg": "median"}, "p.r.agg"),
     ):
-        error = raises(ValueError, Report, cfg, 1000, True, "p.r")
+        error = raises(ValueError, reporting, cfg, 1000, True, "p.r", 0)
         assert str(error).startswith(path + ":") or str(error).startswith(path + "."), (path, str(error))
     for cfg in ({"db": 1.0}, {"pct": 1.0}, {"agg": "mean"}):
-        raises(ValueError, Report, cfg, 1000, False, "r")
+        raises(ValueError, reporting, cfg, 1000, False, "r", 0)

@@ -1,6 +1,11 @@
+import sys
+
 from bus_fakes import Hal
 from check import raises
 from coupler.points.table import Table
+
+# With this scale 3e38 is more than a float of this interpreter can be, with a twelfth of it two of them are.
+_SCALE = 10 if 1.0 + 2.0**-30 == 1.0 else 6e270
 
 
 class Error:
@@ -23,12 +28,14 @@ class World:
     def __init__(self, cfg):
         self.hal = Hal()
         self.samples = []
-        self.table = Table(cfg, self.hal, self.put)
+        self.table = Table(cfg, self.hal)
+        self.table.put = self.put
         self.unit = cfg[0]["units"][0]
         self.block = self.unit["blocks"][0]
 
-    def put(self, name, value, quality, unix_ms, ticks, unit):
-        self.samples.append((name[12:], value, quality, unix_ms, unit))
+    def put(self, number, value, quality, ticks):
+        assert ticks == self.hal.ticks_ms()
+        self.samples.append((self.table.points[number].name[12:], value, quality))
 
     def read(self, *registers):
         data = b"".join([bytes([r >> 8, r & 255]) for r in registers])
@@ -43,21 +50,20 @@ class World:
 
 
 def test_a_block_becomes_the_samples_of_its_points():
-    points = (point("a", u="W"), point("b", "i32", 1, w="CDAB"), point("c", "string", 3, len=4))
+    points = (point("a", u="W"), point("b", "i32", 1, w="CDAB", h=True), point("c", "string", 3, len=4))
     world = World(config(*points, a=100))
-    world.hal.unix = 1764000000123
+    blocks = []
+    world.table.done = lambda: blocks.append(len(world.samples))
     samples = world.read(7, 0xFFFE, 0xFFFF, 0x4B6F, 0x6200)
     assert samples == [
-        ("a", 7, None, 1764000000123, "W"),
-        ("b", -2, None, 1764000000123, None),
-        ("c", "Kob", None, 1764000000123, None),
+        ("a", 7, None),
+        ("b", -2, None),
+        ("c", "Kob", None),
     ]
+    assert blocks == [3], "once for all of a block"
+    assert [p.history for p in world.table.points] == [False, True, False]
     assert world.table.find("field/meter/b").value == -2
     assert world.table.find("field/meter/x") is None
-
-
-def test_samples_before_the_time_is_known_say_so():
-    assert World(config(point())).read(1) == [("a", 1, None, None, None)]
 
 
 def test_scale_and_offset_without_the_noise_of_binary_fractions():
@@ -78,9 +84,9 @@ def test_scale_and_offset_without_the_noise_of_binary_fractions():
 
 def test_what_is_no_number_has_the_quality_range():
     world = World(config(point("a", "float32")))
-    assert world.read(0x7FC0, 0) == [("a", None, "range", None, None)]
+    assert world.read(0x7FC0, 0) == [("a", None, "range")]
     assert world.table.find("field/meter/a").quality == "range"
-    assert world.read(0x3F80, 0)[1:] == [("a", 1.0, None, None, None)]
+    assert world.read(0x3F80, 0)[1:] == [("a", 1.0, None)]
 
 
 def test_a_raw_value_that_means_not_available_is_none():
@@ -100,9 +106,9 @@ def test_a_raw_value_that_means_not_available_is_none():
         ("bits", "BADC", {"from": 4, "count": 4}, [15], (0xF000,), (0x1FFF,), 1),
     ):
         world = World(config(point("a", kind, 1, w=order, na=na, **more)))
-        assert world.read(0, *gone) == [("a", None, "not-available", None, None)], (kind, order)
+        assert world.read(0, *gone) == [("a", None, "not-available")], (kind, order)
         assert world.table.find("field/meter/a").quality == "not-available"
-        assert world.read(0, *there)[1:] == [("a", value, None, None, None)], (kind, order)
+        assert world.read(0, *there)[1:] == [("a", value, None)], (kind, order)
 
 
 def test_of_two_values_that_are_no_number_only_the_named_one_is_not_available():
@@ -121,14 +127,14 @@ def test_a_text_is_never_taken_for_not_available():
     samples = World(config(point("a", "string", 0, len=13))).read(
         0x6E6F, 0x742D, 0x6176, 0x6169, 0x6C61, 0x626C, 0x6500
     )
-    assert samples == [("a", "not-available", None, None, None)]
+    assert samples == [("a", "not-available", None)]
 
 
 def test_not_available_counts_in_no_aggregate():
     world = World(config(point("a", na=[0xFFFF], r={"agg": "mean", "min": 2000})))
     for raw in (10, 20, 0xFFFF, 0xFFFF, 30):
         world.read(raw)
-    assert [s[1:3] for s in world.samples] == [(10, None), (20, None), (None, "not-available"), (30, None)]
+    assert [s[1:3] for s in world.samples] == [(10, None), (15, None), (None, "not-available"), (30, None)]
 
 
 def test_an_enumeration_gives_texts_and_what_it_does_not_name_as_a_number():
@@ -152,7 +158,7 @@ def test_data_that_begin_at_the_point_are_taken_for_it_alone():
     world = World(config(point("a", at=3), point("b", at=4)))
     a = world.table.find("field/meter/a")
     world.table.on_block(world.unit, {"p": (a,)}, b"\x00\x07", None, -a.at)
-    assert world.samples == [("a", 7, None, None, None)]
+    assert world.samples == [("a", 7, None)]
 
 
 def test_the_age_of_a_point_counts_from_its_last_reading():
@@ -253,10 +259,10 @@ def test_points_that_are_alike_share_what_they_are():
 def test_a_failed_block_fails_each_of_its_points_once():
     world = World(config(point("a"), point("b", at=1)))
     world.read(1, 2)
-    assert world.fail()[2:] == [("a", None, "timeout", None, None), ("b", None, "timeout", None, None)]
+    assert world.fail()[2:] == [("a", None, "timeout"), ("b", None, "timeout")]
     world.fail()
     assert len(world.samples) == 4
-    assert world.read(1, 2)[4:] == [("a", 1, None, None, None), ("b", 2, None, None, None)]
+    assert world.read(1, 2)[4:] == [("a", 1, None), ("b", 2, None)]
 
 
 def test_a_good_value_that_is_not_read_again_goes_stale():
@@ -268,7 +274,7 @@ def test_a_good_value_that_is_not_read_again_goes_stale():
     assert len(world.samples) == 1
     world.hal.us += 2000000
     world.table.age()
-    assert world.samples[1:] == [("a", None, "stale", None, None)]
+    assert world.samples[1:] == [("a", None, "stale")]
     world.hal.us += 20000000
     world.table.age()
     assert len(world.samples) == 2
@@ -288,7 +294,68 @@ def test_reporting_follows_the_points_own_rules():
     world = World(config(point("a", r={"db": 5.0}), point("b", at=1, r={"agg": "mean", "min": 2000})))
     for a, b in ((100, 10), (104, 20), (105, 40)):
         world.read(a, b)
-    assert [(s[0], s[1]) for s in world.samples] == [("a", 100), ("b", 10), ("a", 105), ("b", 30)]
+    assert [(s[0], s[1]) for s in world.samples] == [("a", 100), ("b", 10), ("a", 105), ("b", 15)]
+
+
+def test_what_is_due_at_the_end_of_a_window_is_due_together():
+    # Two devices, read one after the other; the second one did not answer at first.
+    rule = {"min": 5000}
+    cfg = config(*[point(agg, r=dict(rule, agg=agg)) for agg in ("mean", "sum", "count")])
+    late = [point(agg, r=dict(rule, agg=agg)) for agg in ("min", "max")]
+    block = {"fc": 4, "a": 0, "n": 20, "ms": 1000, "p": late}
+    valve = {"id": 2, "name": "valve", "timeout": 500, "blocks": [block]}
+    cfg[0]["units"].append(valve)
+    world = World(cfg)
+    start = world.hal.us
+    due = {}
+    for i in range(21):
+        del world.samples[:]
+        world.hal.us = start + 1000000 * i + 20000
+        data = bytes([0, i]) * 20
+        world.table.on_block(world.unit, world.block, data, None)
+        world.hal.us += 300000
+        if i in (0, 1, 12):
+            world.table.on_block(valve, block, None, Error())
+        else:
+            world.table.on_block(valve, block, data, None)
+        if i > 2 and world.samples:
+            due[i] = [s[0] for s in world.samples]
+    together = ["mean", "sum", "count", "min", "max"]
+    assert due.pop(12) == ["min", "min", "max", "max"], "12 and 13: a change of quality waits for no window"
+    assert due.pop(13) == ["min", "max"]
+    assert due == {5: together, 10: together, 15: together, 20: together}
+
+
+def test_what_the_scale_makes_too_large_for_a_float_has_the_quality_range():
+    large = (0x7F61, 0xB1E6)  # 3e38
+    for more in ({"k": _SCALE}, {"k": _SCALE, "b": 1}, {"k": _SCALE, "r": {"agg": "sum", "min": 2000}}):
+        world = World(config(point("a", "float32", **more)))
+        world.read(*large)
+        assert world.samples == [("a", None, "range")], more
+        assert world.table.find("field/meter/a").value is None
+        world.read(*large)
+        assert [s[1:3] for s in world.read(0, 0)[1:]] == [(more.get("b", 0), None)], more
+
+
+def test_an_aggregate_too_large_for_a_float_has_the_quality_range():
+    large = (0x7F61, 0xB1E6)
+    world = World(config(point("a", "float32", k=_SCALE / 12, r={"agg": "sum", "min": 2000})))
+    for registers in ((0, 0), large, large, (0, 0)):
+        world.read(*registers)
+    assert [s[1:3] for s in world.samples] == [(0, None), (None, "range"), (0, None)]
+    world = World(config(point("a", "float32", k=_SCALE / 12, r={"agg": "sum", "min": 9000})))
+    for registers in ((0, 0), large, large):
+        world.read(*registers)
+    assert [s[1:3] for s in world.fail()] == [(0, None), (None, "range"), (None, "timeout")]
+
+
+def test_only_who_aggregates_pays_for_it():
+    name = "coupler.points.aggregate"
+    sys.modules.pop(name, None)
+    World(config(point(r={"db": 1.0, "min": 5000})))
+    assert name not in sys.modules
+    World(config(point(r={"agg": "count"})))
+    assert name in sys.modules
 
 
 def test_a_broken_point_is_refused_with_the_name_of_the_field():

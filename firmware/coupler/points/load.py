@@ -4,13 +4,14 @@
 from coupler.const import const
 from coupler.points.codec import ORDERS
 from coupler.points.kinds import size, span
+from coupler.points.report import Report
 
 _BITS = const(2)  # functions 1 and 2 read bits, 3 and 4 registers
 _WRITABLE = (1, 3)  # functions that read what can be written: coils and holding registers
 _LONGEST = const(246)  # characters: the 123 registers that one request writes
 _MAX = const(60000)  # default: an unchanged value is confirmed once a minute
 _DAY = const(86400000)  # ms, well inside what a difference of ticks can tell
-AGGREGATES = ("last", "mean", "min", "max", "sum")
+AGGREGATES = ("last", "mean", "min", "max", "sum", "count")
 
 
 _forms = []
@@ -28,11 +29,11 @@ def load(buses, make, now):
                 if not isinstance(rows, list) or not rows:
                     raise ValueError("%s: not a list of points" % path)
                 for m, row in enumerate(rows):
-                    rows[m] = point = make(row, block, "%s[%d]" % (path, m))
+                    rows[m] = point = make(row, block, "%s[%d]" % (path, m), now)
                     if point.name in names:
                         raise ValueError("%s: point %s is there twice" % (path, point.name))
                     names.add(point.name)
-                    point.ticks = now
+                    point.number = len(points)
                     points.append(point)
     return points
 
@@ -68,6 +69,8 @@ def fill(point, cfg, block, path):
     divisor, scale, offset = _scaling(cfg, numeric, path)
     if cfg.get("u") is not None:
         point.unit = cfg["u"]
+    if cfg.get("h"):
+        point.history = True
     if cfg.get("wr") is not None:
         _check_write(cfg["wr"], block["fc"], extra if kind == "string" else 0, numeric, path + ".wr")
         point.wr = cfg["wr"]
@@ -79,8 +82,8 @@ def fill(point, cfg, block, path):
     return name, at, form, numeric
 
 
-def settings(cfg, period, numeric, path):
-    """(min, max, deadband, deadband as a part, aggregate) of a report; see Report."""
+def reporting(cfg, period, numeric, path, now):
+    """The Report or Aggregate for cfg, {"min", "max", "db" or "pct", "agg"} or None; period: of the block, ms."""
     if cfg is None:
         cfg = {}
     if not isinstance(cfg, dict):
@@ -99,7 +102,13 @@ def settings(cfg, period, numeric, path):
     if not numeric and (aggregate != "last" or band or part):
         raise ValueError("%s: only numbers have a deadband and an aggregate other than last" % path)
     # A reading that comes half a period early is the one meant: polls are never exact to the millisecond.
-    return max(0, least - period // 2), max(0, most - period // 2), band, part, aggregate
+    half = period // 2
+    most = max(0, most - half)
+    if aggregate == "last":
+        return Report(max(0, least - half), most, band, part)
+    from coupler.points.aggregate import Aggregate  # most sites have none
+
+    return Aggregate(aggregate, least if least > period else 0, half, most, band, part, now)
 
 
 def _scaling(cfg, numeric, path):
