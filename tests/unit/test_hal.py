@@ -2,7 +2,7 @@ import os
 
 from bus_fakes import Hal, run
 from check import raises
-from coupler import hal
+from coupler import RELEASED_MS, hal
 from coupler.hal.port import Alarm, Port
 
 CHAR = 573  # microseconds, 8E1 at 19200
@@ -96,12 +96,18 @@ def test_the_time_is_unknown_until_it_is_set_or_plausible():
     try:
         h._clock_ms = lambda: 946684800000 + 5000 + h._correction  # a chip after power-on: the year 2000
         assert h.now_ms() is None
-        h.set_time(1764000000123)
-        assert h.now_ms() == 1764000000123
-        h._clock_ms = lambda: 1764000000000
+        now = RELEASED_MS + 4000123
+        h.set_time(now)
+        assert h.now_ms() == now
         fresh = type(h)(folder)
+        h._clock_ms = lambda: now + fresh._correction
         fresh._clock_ms = h._clock_ms
-        assert fresh.now_ms() == 1764000000000, "a clock that ran on through a reset is known"
+        assert fresh.now_ms() == now, "a clock that ran on through a reset is known"
+        fresh.raise_floor(now + 1)
+        fresh.raise_floor(now - 1)
+        assert fresh.now_ms() is None, "it is later than that"
+        fresh.set_time(now - 10)
+        assert fresh.now_ms() == now - 10 and fresh.floor_ms == now + 1
     finally:
         clean(folder)
 

@@ -13,6 +13,9 @@ class Bare(Base):
     def unique_id(self):
         return b"\x02\x00\x00\x00\x00\x01"  # a locally administered address
 
+    def flash(self):
+        return None
+
     def get_number(self, name):
         return self._load().get(name)
 

@@ -3,9 +3,9 @@
 import json
 import time
 
+from coupler import RELEASED_MS
 from coupler.const import const
 
-_FLOOR_MS = 1735689600000  # 2025-01-01; a clock before it was never set
 # The chip counts seconds from 2000-01-01, hosts from 1970-01-01.
 _EPOCH_S = 946684800 if time.gmtime(0)[0] == 2000 else 0
 _BOARD = "/board.json"
@@ -13,6 +13,9 @@ _NS = const(1000000)
 
 
 class Base:
+    floor_ms = RELEASED_MS  # it is later than this
+    doubt = None  # of net.sntp: the first of the answers that nothing confirms
+
     def __init__(self):
         self._board = None
         self._known = False
@@ -24,11 +27,12 @@ class Base:
     def now_ms(self):
         """Milliseconds since 1970, None as long as the clock is not known."""
         now = self._clock_ms()
-        if not self._known:
-            if now < _FLOOR_MS:
-                return None
-            self._known = True  # it was running through a reset
-        return now
+        # Not set by this program, it may have been running through a reset.
+        return now if self._known or now >= self.floor_ms else None
+
+    def raise_floor(self, unix_ms):
+        """It is later than this, as an earlier run of the unit has seen."""
+        self.floor_ms = max(self.floor_ms, unix_ms)
 
     def forget(self, *modules):
         """Free the memory of modules that are needed now and then; the next import loads them again."""
@@ -38,6 +42,7 @@ class Base:
         if not self._set_clock(time.gmtime(seconds - _EPOCH_S), ms):
             self._correction += unix_ms - self._clock_ms()
         self._known = True
+        self.raise_floor(unix_ms)
 
     # What each Hal has its own way for:
 
@@ -49,6 +54,13 @@ class Base:
 
     def write_file(self, path, data):
         raise NotImplementedError
+
+    def open_file(self, path, mode):
+        raise NotImplementedError
+
+    def flush(self, f):
+        """What was written to this file is durable."""
+        f.flush()
 
     def flag(self):
         raise NotImplementedError

@@ -13,6 +13,7 @@ _BLINKS = const(20)
 _BLINK_MS = const(250)
 _UART_BUFFER = const(520)  # twice the longest frame, and more than the FIFO
 _CAUSES = {1: "power", 2: "reset", 3: "watchdog", 4: "deepsleep", 5: "soft"}
+_JOURNAL = "journal"  # the partition's label
 _GREEN = (0, 24, 0)
 _DARK = (0, 0, 0)
 
@@ -29,6 +30,26 @@ class Watchdog:
     def relax(self):
         """Ten minutes from now on: someone is at the REPL. Constructing again re-times the one there is."""
         self._wdt = machine.WDT(timeout=_RELAXED_MS)
+
+
+class Flash:
+    """A partition as raw NOR flash of `sectors` sectors, 4096 bytes each. Addresses count bytes from its start."""
+
+    def __init__(self, partition):
+        self._partition = partition
+        self.sectors = partition.ioctl(4, 0)
+
+    # Blocks and offsets are added up, so that block 0 and any offset is any address.
+
+    def read(self, at, buf):
+        self._partition.readblocks(0, buf, at)
+
+    def program(self, at, buf):
+        """Clears bits and never sets one; any address and length."""
+        self._partition.writeblocks(0, buf, at)  # with two arguments it would erase first
+
+    def erase(self, sector):
+        self._partition.ioctl(6, sector)
 
 
 class Chip(Base):
@@ -57,6 +78,11 @@ class Chip(Base):
     def put_number(self, name, value):
         self._nvs.set_blob(name, value.to_bytes(8, "little"))
         self._nvs.commit()
+
+    def flash(self):
+        """The raw flash for the journal and what lies beside it (store/layout.py), None where there is none."""
+        found = esp32.Partition.find(esp32.Partition.TYPE_DATA, label=_JOURNAL)
+        return Flash(found[0]) if found else None
 
     def uart(self, wiring, baud, parity, stop):
         """The port of an RS-485 transceiver; wiring: board.json's rs485, parity: even, odd or none."""

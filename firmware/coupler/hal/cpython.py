@@ -84,15 +84,20 @@ class Hal(Chip):
     def _path(self, path):
         return os.path.join(self._root, path.lstrip("/"))
 
-    def read_file(self, path):
-        """The file's bytes, None if there is none."""
-        if guestfs:
-            return guestfs.read(path)
+    def open_file(self, path, mode):
+        """A binary file to seek, read and write in; None if there is none."""
         try:
-            with open(self._path(path), "rb") as f:
-                return f.read()
+            return guestfs.open(path, mode) if guestfs else open(self._path(path), mode)
         except FileNotFoundError:
             return None
+
+    def read_file(self, path):
+        """The file's bytes, None if there is none."""
+        f = self.open_file(path, "rb")
+        if f is None:
+            return None
+        with f:
+            return f.read()
 
     def write_file(self, path, data):
         """All of the new content or all of the old, whenever the power fails."""
@@ -106,6 +111,12 @@ class Hal(Chip):
             f.flush()
             os.fsync(f.fileno())
         os.replace(path + ".new", path)
+
+    def flush(self, f):
+        """What was written to this file is durable."""
+        f.flush()
+        if not guestfs:
+            os.fsync(f.fileno())
 
     def remove(self, path):
         """Removing what is not there is no error."""

@@ -60,15 +60,22 @@ class Hal(Chip):  # pyright: ignore[reportGeneralTypeIssues] - one of the two ab
 
         return micropython_net
 
-    def read_file(self, path):
-        """The file's bytes, None if there is none."""
+    def open_file(self, path, mode):
+        """A binary file to seek, read and write in; None if there is none."""
         try:
-            with open(self._root + path, "rb") as f:
-                return f.read()
+            return open(self._root + path, mode)
         except OSError as e:
             if e.errno == errno.ENOENT:
                 return None
             raise
+
+    def read_file(self, path):
+        """The file's bytes, None if there is none."""
+        f = self.open_file(path, "rb")
+        if f is None:
+            return None
+        with f:
+            return f.read()
 
     def write_file(self, path, data):
         """All of the new content or all of the old, whenever the power fails."""

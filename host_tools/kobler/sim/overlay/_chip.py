@@ -241,6 +241,14 @@ def sleep_us(us):
     awake(until)
 
 
+def stall(until):
+    """Stand still until the clock shows `until`, soft interrupts too: the chip cannot run code from a busy flash."""
+    gap = until - now()
+    if gap > 0:
+        _sleep_us(gap)
+    awake(until)
+
+
 def awake(planned):
     """The program goes on: on a chip at `planned` at the latest, here when the host lets it."""
     _woke[0] = min(now(), planned)

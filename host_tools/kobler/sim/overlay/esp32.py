@@ -2,6 +2,7 @@
 
 import errno
 
+import _chip
 import _flash
 import _nvs
 import _ota
@@ -11,9 +12,31 @@ HEAP_EXEC = 1
 WAKEUP_ALL_LOW = False
 WAKEUP_ANY_HIGH = True
 
+# What the usual flash chips take for it (W25Q32, typical values).
+_PAGE = 256
+_PROGRAM_US = 700
+_ERASE_US = 45000
+
 
 def _fail(code, name):
     raise OSError(-code, name)
+
+
+def _erase(offset, size):
+    begin = _chip.now()
+    _flash.erase(offset, size)
+    _busy(begin, _ERASE_US * (size // _flash.SECTOR))
+
+
+def _program(offset, buf):
+    begin = _chip.now()
+    _flash.program(offset, buf)
+    _busy(begin, _PROGRAM_US * ((offset % _PAGE + len(buf) + _PAGE - 1) // _PAGE))
+
+
+def _busy(begin, us):
+    if _chip.chip_time:
+        _chip.stall(begin + us)
 
 
 class Partition:
@@ -73,8 +96,8 @@ class Partition:
         """Two arguments erase and write whole blocks, three program without erasing."""
         start = self._at(block, offset or 0, len(buf))
         if offset is None:
-            _flash.erase(start, (len(buf) + _flash.SECTOR - 1) // _flash.SECTOR * _flash.SECTOR)
-        _flash.program(start, buf)
+            _erase(start, (len(buf) + _flash.SECTOR - 1) // _flash.SECTOR * _flash.SECTOR)
+        _program(start, buf)
 
     def ioctl(self, op, arg):
         if op in (1, 2, 3):  # init, deinit, sync
@@ -84,7 +107,7 @@ class Partition:
         if op == 5:
             return self._block
         if op == 6:
-            _flash.erase(self._at(arg, 0, self._block), self._block)
+            _erase(self._at(arg, 0, self._block), self._block)
             return 0
         return None
 

@@ -54,6 +54,11 @@ def _path(path):
     return posixpath.normpath("/" + path)
 
 
+def open(path, mode):
+    """A binary file, as the builtin has it."""
+    return _fs().open(_path(path), mode)
+
+
 def read(path):
     """The file's bytes, or None if it is not there."""
     try:
