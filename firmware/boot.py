@@ -1,8 +1,11 @@
-# Runs first, also before a technician's soft reset into the REPL: so it only repairs what a power cut may have
-# left half done in the identity, and starts nothing.
+# Runs first, also before a technician's soft reset into the REPL: so it only repairs what a power cut or a damaged
+# flash may have left of the identity, and starts nothing.
 from coupler import hal
 from coupler.trust import switch
 
-switch.recover(hal.get())
-del switch
-hal.get().forget("coupler.trust.switch")
+found = switch.recover(hal.get())
+if found in ("restored", "damaged"):
+    print("kobler: identity", found)
+del switch, found
+hal.get().forget("coupler.trust.switch", "coupler.trust.vault")
+hal.get().forget("coupler.store.snapshot", "coupler.store.layout", "coupler.store.files")

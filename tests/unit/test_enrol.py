@@ -3,7 +3,8 @@ import hashlib
 import json
 
 from check import raises
-from coupler.trust import csr, der, enrol, p256, switch, x509
+from coupler.trust import csr, der, enrol, p256, switch, vault, x509
+from nor import Nor
 
 _UID = b"\x24\x6f\x28\xaa\xbb\xcc"
 _ID = "246f28aabbcc"
@@ -11,20 +12,43 @@ _NOW = 1800000000
 _CA_KEY = 0x0C0FFEE0
 _CONFIG = b'{"v":1,"rev":"0badcafe"}'
 _FILES = (switch.KEY, switch.CERT, switch.CA, switch.CONFIG)
+_ALL = sorted(_FILES + ("/etc/identity",))
 
 
 class PowerCut(Exception):
     pass
 
 
+class Flash(Nor):
+    """Its operations are the hal's."""
+
+    def __init__(self, hal):
+        Nor.__init__(self, 32)
+        self._hal = hal
+
+    def _operation(self, at, new):
+        self._hal._operate()
+        Nor._operation(self, at, new)
+
+
 class Hal:
-    """Files in memory; the power fails before the flash operation numbered `cut`."""
+    """Files in memory and raw flash; the power fails before the flash operation numbered `cut`."""
 
     def __init__(self, files=None, cut=-1, now=_NOW):
         self.files = {} if files is None else files
         self.cut = cut
         self.operations = 0
+        self.nor = Flash(self)
         self._now = now
+
+    def again(self, cut=-1):
+        """After a reset, on flash of its own."""
+        other = Hal(dict(self.files), cut, self._now)
+        other.nor.data[:] = self.nor.data
+        return other
+
+    def flash(self):
+        return self.nor
 
     def _operate(self):
         if self.operations == self.cut:
@@ -86,8 +110,8 @@ def _certificate(subject, public, key=_CA_KEY, issuer="CA", years=(25, 35), exte
     return der.tlv(der.SEQUENCE, body, algorithm, der.tlv(der.BIT_STRING, b"\0", der.signature(r, s)))
 
 
-def _authority(**options):
-    return _certificate("CA", p256.public_key(_CA_KEY), extensions=(_CA,), **options)
+def _authority(*extensions, **options):
+    return _certificate("CA", p256.public_key(_CA_KEY), extensions=(_CA,) + extensions, **options)
 
 
 _CA_DER = _authority()
@@ -133,7 +157,7 @@ def test_a_fresh_unit_enrols_and_says_who_it_is():
     assert answer["rev"] == "0badcafe"
     assert answer["fingerprint"] == binascii.hexlify(hashlib.sha256(hal.files[switch.CERT]).digest()).decode()
     assert answer["not_after"] == 2051222400  # 2035-01-01
-    assert sorted(hal.files) == sorted(_FILES)
+    assert sorted(hal.files) == _ALL
     assert _coherent(hal.files)
 
 
@@ -177,43 +201,56 @@ def test_an_interrupted_enrolment_leaves_the_old_identity_and_is_forgotten():
     raises(enrol.EnrolError, enrol.commit, hal)
 
 
+def _kept(hal):
+    """The identity in the vault, as files; what it has besides."""
+    there = Hal()
+    there.nor.data[:] = hal.nor.data
+    switch.recover(there)
+    return there.files
+
+
 def test_power_may_fail_before_any_flash_operation():
-    old = _enrolled().files
-    whole = Hal(dict(old))
-    _answer(whole, enrol.begin(whole), config=b'{"v":1,"rev":"00000002"}')
-    staged = dict(whole.files)
-    whole.operations = 0
+    hal = _enrolled()
+    old = dict(hal.files)
+    _answer(hal, enrol.begin(hal), config=b'{"v":1,"rev":"00000002"}')
+    whole = hal.again()
     enrol.commit(whole)
     new = whole.files
-    assert sorted(new) == sorted(_FILES)
-    assert whole.operations == 9  # the log, three files (the CA is as it was), the log's end, four staged files
+    assert sorted(new) == _ALL
+    # the log, three files (the CA is as it was), their digest, the vault, the log's end, four staged files
+    assert 10 < whole.operations < 24
     outcomes = set()
     for first in range(whole.operations):
-        torn = Hal(dict(staged), cut=first)
+        torn = hal.again(first)
         raises(PowerCut, enrol.commit, torn)
         # and once more, in the middle of the repair
         for second in range(whole.operations + 1):
-            repair = Hal(dict(torn.files), cut=second)
+            repair = torn.again(second)
             try:
                 switch.recover(repair)
             except PowerCut:
                 pass
-            again = Hal(repair.files)
+            again = repair.again()
             switch.recover(again)
             assert again.files in (old, new), (first, second)
             outcomes.add("new" if again.files == new else "old")
+            kept = _kept(again)
+            assert kept and all(kept[path] == again.files[path] for path in kept), (first, second)
     assert outcomes == {"old", "new"}
 
 
 def test_a_cut_commit_can_be_repeated_instead():
     staged = Hal()
     _answer(staged, enrol.begin(staged))
-    for cut in range(1, 6):
-        torn = Hal(dict(staged.files), cut=cut)
+    for cut in range(1, 14):
+        torn = staged.again(cut)
         raises(PowerCut, enrol.commit, torn)
-        again = Hal(torn.files)
+        if not switch.pending(torn):
+            break
+        again = torn.again()
         assert enrol.commit(again)["id"] == _ID
-        assert sorted(again.files) == sorted(_FILES)
+        assert sorted(again.files) == _ALL
+    assert cut > 10
 
 
 def test_damage_on_the_way_is_noticed():
@@ -292,13 +329,44 @@ def test_a_log_or_a_staged_file_that_the_flash_lost_never_blocks_the_unit():
     for spoil in ("/etc/commit", "/etc/cert.new"):
         hal = Hal()
         _answer(hal, enrol.begin(hal))
-        torn = Hal(hal.files, cut=1)
+        torn = hal.again(1)
         raises(PowerCut, enrol.commit, torn)
         torn.files[spoil] = b"\xff\xff"
-        assert switch.recover(Hal(torn.files)) == "damaged"
-        again = Hal(torn.files)
+        assert switch.recover(torn.again()) == "damaged"
+        again = torn.again()
         _answer(again, enrol.begin(again))
         assert enrol.commit(again)["id"] == _ID
+
+
+def test_what_the_flash_lost_in_a_switch_brings_the_old_identity_back():
+    hal = _enrolled()
+    old = dict(hal.files)
+    _answer(hal, enrol.begin(hal), config=None)
+    for spoil in ("/etc/commit", "/etc/cert.new", "/etc/key.new"):
+        for cut in (1, 2, 3):
+            torn = hal.again(cut)
+            raises(PowerCut, enrol.commit, torn)
+            if torn.files.get(spoil) is None:
+                continue
+            torn.files[spoil] = b"\xff\xff"
+            again = torn.again()
+            switch.recover(again)
+            assert again.files in (old, _switched(hal)), (spoil, cut)
+            assert _coherent(again.files)
+            assert switch.recover(again) == "clean"
+
+
+def _switched(hal):
+    done = hal.again()
+    enrol.commit(done)
+    return done.files
+
+
+def test_an_identity_that_the_vault_cannot_hold_is_refused():
+    hal = Hal()
+    long = (b"\x55\x1d\x11", bytes(vault.ROOM), False)
+    _answer(hal, enrol.begin(hal), ca=_authority(long))
+    assert "at most" in str(raises(enrol.EnrolError, enrol.commit, hal))
 
 
 def test_status_of_a_damaged_identity_is_an_answer():

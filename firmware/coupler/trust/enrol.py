@@ -3,7 +3,9 @@
 import binascii
 import json
 
-from coupler.trust import csr, p256, switch, x509
+from coupler.store.layout import open_flash
+from coupler.store.settings import Settings
+from coupler.trust import csr, p256, switch, vault, x509
 from coupler.trust.switch import recover
 
 _NAMES = {"cert": switch.CERT, "ca": switch.CA, "config": switch.CONFIG}
@@ -42,6 +44,11 @@ def commit(hal, runs=None):
     lost = switch.finish(hal)
     if lost:
         raise EnrolError("the flash lost %s: provision again" % ", ".join(lost))
+    flash, regions = open_flash(hal)
+    try:
+        Settings(flash, *regions["settings"]).set("cloud", None)  # who is at the cable says anew what is wanted
+    except OSError as error:
+        raise EnrolError("the flash does not keep settings (%s): provision again" % error)
     return status(hal)
 
 
@@ -86,6 +93,7 @@ def _parse(name, parser, data):
 
 
 def _check_identity(hal, key, cert, ca):
+    size = len(key or b"") + len(cert or b"") + len(ca or b"")
     private = _parse("key", csr.read_key, key)
     cert = _parse("certificate", x509.Certificate, cert)
     ca = _parse("CA certificate", x509.Certificate, ca)
@@ -95,6 +103,8 @@ def _check_identity(hal, key, cert, ca):
         raise EnrolError("certificate is not for this unit's key")
     if not cert.signed_by(ca):
         raise EnrolError("certificate is not signed by the CA")
+    if size > vault.ROOM:
+        raise EnrolError("key and certificates have %d bytes, at most %d" % (size, vault.ROOM))
     now = hal.now_ms()
     if now is None:
         return  # TLS judges validity once the time is known

@@ -4,7 +4,8 @@
 # The switch is a redo log: /etc/commit, written in one step, lists what is to be taken over, with digests;
 # from then on the new set is the unit's. Each file is then replaced, the log removed, the staged files last.
 # A cut before the log leaves the old set untouched; a cut after it is made good by `recover` at the next
-# boot, as every step may be done twice. This module is imported at every boot: keep it small.
+# boot, as every step may be done twice. The identity's second place (vault.py) takes the new set before the log is
+# removed; what the flash has lost of it brings the old one back. This module is imported at every boot: keep it small.
 import binascii
 import hashlib
 import json
@@ -14,6 +15,7 @@ CERT = "/etc/cert.der"
 CA = "/etc/ca.der"
 CONFIG = "/etc/config.json"
 STAGED = {KEY: "/etc/key.new", CERT: "/etc/cert.new", CA: "/etc/ca.new", CONFIG: "/etc/config.new"}
+IDENTITY = (KEY, CERT, CA)
 _LOG = "/etc/commit"
 
 
@@ -52,6 +54,13 @@ def finish(hal):
             hal.write_file(target, data)
         else:
             lost.append(target)
+    try:
+        if lost:
+            _vault().check(hal, IDENTITY)
+        elif any(target in IDENTITY for target in log):
+            _vault().keep(hal, IDENTITY)
+    except (OSError, ValueError):
+        lost.append("vault")  # the next boot says why
     hal.remove(_LOG)
     discard(hal)
     return lost
@@ -68,7 +77,17 @@ def discard(hal):
 
 
 def recover(hal):
-    """Finish or forget what was interrupted; for the boot. "clean", "completed", "discarded" or "damaged"."""
+    """Finish or forget what was interrupted, then make the identity whole; for the boot.
+
+    "clean", "completed", "discarded", "restored" from its second place, or "damaged".
+    """
     if pending(hal):
         return "damaged" if finish(hal) else "completed"
-    return "discarded" if discard(hal) else "clean"
+    found = "discarded" if discard(hal) else "clean"
+    return _vault().check(hal, IDENTITY) or found
+
+
+def _vault():
+    from coupler.trust import vault
+
+    return vault
