@@ -133,6 +133,30 @@ def test_the_time_comes_from_the_first_server_that_is_to_be_believed(loop: Loop,
             server.close()
 
 
+@pytest.mark.parametrize("interpreter", INTERPRETERS)
+def test_a_time_before_the_last_one_needs_two_servers(loop: Loop, files: Path, interpreter: str) -> None:
+    servers = [
+        Ntp(loop, lambda request: []),
+        Ntp(loop, lambda request: [time_now(request, ahead=1e7)]),
+        Ntp(loop, lambda request: [time_now(request)]),
+        Ntp(loop, lambda request: [time_now(request, ahead=3)]),
+    ]
+    names = [server.name for server in servers]
+    poisoned = int((time.time() + 1e8) * 1000)
+    try:
+        with unit(interpreter, files, {"port": 1}, ntp=names, floor_ms=poisoned) as one:
+            report = one.until(lambda r: "now" in r)
+            assert report["server"] == names[3] and abs(report["now"] / 1000 - time.time() - 3) < 2
+        with unit(interpreter, files, {"port": 1}, ntp=names[:3], floor_ms=poisoned) as one:
+            why = one.until(lambda r: "no_time" in r)["no_time"]
+            assert why.startswith(names[2]) and "needs a second time server that agrees" in why
+        with unit(interpreter, files, {"port": 1}, ntp=names, floor_ms=int(time.time() * 1000)) as one:
+            assert one.until(lambda r: "now" in r)["server"] == names[1], "the first good one is enough"
+    finally:
+        for server in servers:
+            server.close()
+
+
 def test_when_no_server_is_good_it_says_why(loop: Loop, files: Path) -> None:
     server = Ntp(loop, lambda request: [time_now(request, stratum=0)])
     try:

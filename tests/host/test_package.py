@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import zipfile
+from datetime import UTC, date, datetime, time
 from pathlib import Path
 
 import coupler
@@ -79,6 +80,17 @@ def test_one_version_everywhere() -> None:
     project = (_ROOT / "pyproject.toml").read_text(encoding="utf-8")
     found = re.search(r'^version = "(.+)"$', project, re.M)
     assert found and found[1] == kobler.__version__ == coupler.VERSION
+
+
+def test_the_release_is_dated_and_no_change_of_it_is_later() -> None:
+    changes = (_ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    released = datetime.fromtimestamp(coupler.RELEASED_MS / 1000, UTC)
+    assert released.time() == time.min, "a day, so that every build is the same"
+    assert f"# {released:%Y-%m-%d}," in Path(coupler.__file__).read_text(encoding="utf-8")
+    for version, day in re.findall(r"^## \[(.+?)\](?: - (\S+))?$", changes, re.M):
+        assert (version == "Unreleased") == (not day), version
+        assert not day or released.date() >= date.fromisoformat(day), f"{version} was released on {day}"
+    assert released <= datetime.now(UTC), "no time server would be believed"
 
 
 def test_every_direct_dependency_is_pinned_as_in_the_lock_file() -> None:
