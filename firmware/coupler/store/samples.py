@@ -1,0 +1,257 @@
+# Samples as bytes. Each is told by its difference from what could be expected: the point that followed the last time,
+# the time that had passed then, the value it had then. What is as expected takes one byte.
+#
+#   0tttvvvv            the expected point, its value moved by -8..7
+#   10tttvvv vvvvvvvv   by -1024..1023
+#   11PTTKKK ...        P: the point's number follows. TT 0: no time passed, 1: as expected, 2: the difference follows.
+#                       KKK 0: the value's difference follows, 1: its form and its number, 2: float32, 3: float64,
+#                       4: a text, 5: no value but a quality
+#   ttt 0..6: the time passed differs by -3..3 ms from what is expected, 7: no time passed
+#
+# A value is kept as a whole number m, by its form: 0..9 is m / 10 ** form; 16..25 the same as float32, which an
+# interpreter with float64 needs to give a register's float back; 32 is false or true. All of it is exact: a value for
+# which there is no such number is kept as a float.
+import struct
+from array import array
+
+from coupler.const import const
+
+MOST = const(84)  # bytes of a sample whose text has 64
+_DIGITS = const(9)
+_SINGLE = const(16)
+_BOOL = const(32)
+_UNKNOWN = const(255)
+_RAW = const(254)
+_WHOLE = const(1000000000)
+_LONGEST = const(63)  # shift of a number's last byte: the difference of two of 64 bits
+POWERS = tuple([10**i for i in range(_DIGITS + 1)])
+cell = array("f", [0.0])
+
+
+def put_number(out, at, value):
+    # Zigzag, seven bits a byte, the low ones first.
+    value = value * 2 if value >= 0 else -2 * value - 1
+    while value > 127:
+        out[at] = value & 127 | 128
+        value >>= 7
+        at += 1
+    out[at] = value
+    return at + 1
+
+
+def decimal(value, form):
+    """The whole number that stands for a float in this form, None where none does so exactly."""
+    power = POWERS[form & 15]
+    scaled = value * power
+    if not -_WHOLE < scaled < _WHOLE:
+        return None
+    m = int(scaled + 0.5 if scaled >= 0 else scaled - 0.5)
+    if form < _SINGLE:
+        return m if m / power == value else None
+    cell[0] = m / power
+    return m if cell[0] == value else None
+
+
+class Samples:
+    """What writer and reader both know: of each of n points what came last. reset() at the begin of each sector."""
+
+    def __init__(self, n):
+        self._n = n
+        self.reset()
+        # What decode() found:
+        self.index = self.dt = 0
+        self.value = self.quality = None
+        self._at = 0
+
+    def reset(self):
+        n = self._n
+        self._gaps = [0] * n
+        self._numbers = [0] * n
+        self._forms = bytearray(b"\xff" * n)
+        self._after = [0] * (n + 1)
+        self._last = n
+
+    def encode(self, out, at, index, value, quality, dt):
+        """Write a sample at out[at:]; returns where it ends. dt: ms since the one before."""
+        expected = self._after[self._last] == index
+        if not expected:
+            self._after[self._last] = index
+        self._last = index
+        r = 0
+        if not dt:
+            t = 7
+        else:
+            r = dt - self._gaps[index]
+            self._gaps[index] = dt
+            t = r + 3 if -3 <= r <= 3 else -1
+        kind = 5
+        text = quality
+        number = d = 0
+        form = known = self._forms[index]
+        if value is not None:
+            if isinstance(value, float):
+                number = None
+                if form != _RAW:
+                    number, form = self._form(value, form)
+                if number is None:
+                    form = _RAW
+                    cell[0] = value if -3e38 < value < 3e38 else 0.0
+                    kind = 2 if cell[0] == value else 3
+            elif isinstance(value, str):
+                kind = 4
+                text = value
+                number = None
+            else:
+                form = _BOOL if value is True or value is False else 0
+                number = int(value)
+            if number is not None:
+                if form == known:
+                    kind = 0
+                    d = number - self._numbers[index]
+                    if expected and t >= 0:
+                        if -8 <= d <= 7:
+                            self._numbers[index] = number
+                            out[at] = t << 4 | d & 15
+                            return at + 1
+                        if -1024 <= d <= 1023:
+                            self._numbers[index] = number
+                            out[at] = 0x80 | t << 3 | d >> 8 & 7
+                            out[at + 1] = d & 255
+                            return at + 2
+                else:
+                    kind = 1
+                self._numbers[index] = number
+            if kind != 4:
+                self._forms[index] = form
+        head = 0xC0 | kind
+        if not expected:
+            head |= 0x20
+        if dt:
+            head |= 8 if not r else 16
+        out[at] = head
+        at += 1
+        if not expected:
+            at = put_number(out, at, index)
+        if r:
+            at = put_number(out, at, r)
+        if kind == 0:
+            return put_number(out, at, d)
+        if kind == 1:
+            out[at] = form
+            return put_number(out, at + 1, number)
+        if kind == 2:
+            struct.pack_into("<f", out, at, value)
+            return at + 4
+        if kind == 3:
+            struct.pack_into("<d", out, at, value)
+            return at + 8
+        text = text.encode()
+        at = put_number(out, at, len(text))
+        end = at + len(text)
+        out[at:end] = text
+        return end
+
+    def _form(self, value, form):
+        # The form that the point had serves most often; else the shortest one that is exact.
+        if form != _UNKNOWN and form != _BOOL:
+            number = decimal(value, form)
+            if number is not None:
+                return number, form
+        cell[0] = value if -3e38 < value < 3e38 else 0.0
+        first = _SINGLE if cell[0] == value else 0
+        for form in range(_DIGITS + 1):
+            number = decimal(value, form)
+            if number is not None:
+                return number, form
+            if first:
+                number = decimal(value, form | _SINGLE)
+                if number is not None:
+                    return number, form | _SINGLE
+        return None, _RAW
+
+    def decode(self, buf, at):
+        """Read the sample at buf[at:] into index, value, quality and dt; returns where it ends."""
+        head = buf[at]
+        at += 1
+        index = self._after[self._last]
+        if head < 0xC0:
+            if head < 0x80:
+                t = head >> 4
+                d = (head & 15 ^ 8) - 8
+            else:
+                t = head >> 3 & 7
+                d = (((head & 7) << 8 | buf[at]) ^ 1024) - 1024
+                at += 1
+            if t == 7:
+                self.dt = 0
+            else:
+                self.dt = self._gaps[index] = self._gaps[index] + t - 3
+            self._numbers[index] = number = self._numbers[index] + d
+            self.value = self._value(number, self._forms[index])
+            self.quality = None
+        else:
+            self._at = at
+            if head & 0x20:
+                index = self._number(buf)
+                if not 0 <= index < self._n:
+                    raise ValueError("no point %d" % index)
+                self._after[self._last] = index
+            if head & 16:
+                self._gaps[index] += self._number(buf)
+            self.dt = self._gaps[index] if head & 24 else 0
+            self.quality = None
+            self._load(buf, index, head & 7)
+            at = self._at
+        self._last = self.index = index
+        return at
+
+    def _load(self, buf, index, kind):
+        at = self._at
+        if kind == 0:
+            self._numbers[index] = number = self._numbers[index] + self._number(buf)
+            self.value = self._value(number, self._forms[index])
+        elif kind == 1:
+            self._forms[index] = buf[at]
+            self._at = at + 1
+            self._numbers[index] = number = self._number(buf)
+            self.value = self._value(number, self._forms[index])
+        elif kind == 2 or kind == 3:
+            end = at + 4 * (kind - 1)
+            if end > len(buf):
+                raise ValueError("no float")
+            self.value = struct.unpack_from("<f" if kind == 2 else "<d", buf, at)[0]
+            self._at = end
+            self._forms[index] = _RAW
+        else:
+            length = self._number(buf)
+            end = self._at + length
+            if not self._at <= end <= len(buf):
+                raise ValueError("no text")
+            text = bytes(memoryview(buf)[self._at : end]).decode()
+            self._at = end
+            self.value, self.quality = (text, None) if kind == 4 else (None, text)
+
+    def _number(self, buf):
+        at = self._at
+        value = shift = 0
+        while True:
+            byte = buf[at]
+            at += 1
+            value |= (byte & 127) << shift
+            if byte < 128:
+                break
+            shift += 7
+            if shift > _LONGEST:
+                raise ValueError("no number")
+        self._at = at
+        return -(value + 1 >> 1) if value & 1 else value >> 1
+
+    def _value(self, number, form):
+        if not form:
+            return number
+        if form < _SINGLE:
+            return number / POWERS[form]
+        if form == _BOOL:
+            return number != 0
+        cell[0] = number / POWERS[form & 15]
+        return cell[0]
