@@ -104,6 +104,23 @@ WRONG = [
     ("max = 30.0, verify", "max = 4000.0, verify", "bus[0].unit[0].point[1].write.max", "possible: -3276.8 to 3276.7"),
     ('type = "i16"', 'type = "string(248)"', "bus[0].unit[0].point[1].write", "246"),
     ('role = "operator"', 'interval = "2d"', "bus[0].unit[0].point[1].write.interval", '"0s" to "1d"'),
+    ("[cloud]", '[cloud]\ninterval = "61m"', "cloud.interval", '"0s" to "1h"'),
+    ("[cloud]", "[cloud]\ninterval = nan", "cloud.interval", "nan is not a duration"),
+    ("[cloud]", '[store]\nsync = "61s"\n[cloud]', "store.sync", '"0s" to "60s"'),
+    ("[cloud]", '[store]\nsync = "-1s"\n[cloud]', "store.sync", "ms, s, m, h or d"),
+    ("[cloud]", "[store]\nsync = inf\n[cloud]", "store.sync", "inf is not a duration"),
+    ("[cloud]", "[store]\nsync = true\n[cloud]", "store.sync", "ms, s, m, h or d"),
+    ("[cloud]", '[store]\nsnyc = "5s"\n[cloud]', "store.snyc", "did you mean 'sync'"),
+    ("[cloud]", "store = 5\n[cloud]", "network.store", "unknown key"),
+    ('[device]\nname = "ahu-roof"', 'store = "5s"\n[device]\nname = "ahu-roof"', "store", "must be a table"),
+    ("[cloud]", '[history]\ninstant = "59s"\n[cloud]', "history.instant", '"1m" to "365d"'),
+    ("[cloud]", '[history]\ninstant = "5 h"\n[cloud]', "history.instant", "ms, s, m, h or d"),
+    ("[cloud]", '[history]\nhours = "59m"\n[cloud]', "history.hours", '"1h" to "3650d"'),
+    ("[cloud]", "[history]\nhours = 168\n[cloud]", "history.hours", "168 is not a duration"),
+    ("[cloud]", '[history]\ndays = "12h"\n[cloud]', "history.days", '"1d" to "3650d"'),
+    ("[cloud]", '[history]\ndays = "9999999999d"\n[cloud]', "history.days", "is not a duration"),
+    ("[cloud]", '[history]\nyears = "1d"\n[cloud]', "history.years", "allowed: days, hours, instant"),
+    ("[cloud]", '[[history]]\ndays = "1d"\n[cloud]', "history", "must be a table"),
 ]  # fmt: skip
 
 
@@ -183,9 +200,11 @@ def test_the_documentation_shows_a_configuration_that_is_right_and_names_every_k
     page = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text(encoding="utf-8")
     config = make(page.split("```toml\n")[1].split("```")[0])
     assert compile_config(config)
-    table = page[page.index("| table | keys |") : page.index("A sample is sent")]
+    begin = page.index("| table | keys |")
+    table = page[begin : page.index("\n\n", begin)]
     rows = {
         "[device]": models.Device, "[network]": models.Network, "[cloud]": models.Cloud, "[[bus]]": models.Bus,
+        "[store]": models.Store, "[history]": models.History,
         "[bus.gateway]": models.Gateway, "[[bus.unit]]": models.Unit, "[[bus.unit.point]]": models.Point,
         "report": models.Report, "write": models.Write,
     }  # fmt: skip

@@ -233,8 +233,11 @@ def test_a_static_address_is_split_for_the_unit(make: Site) -> None:
 
 
 def test_the_firewall_table_holds_what_the_configuration_needs(make: Site) -> None:
+    assert rules(make(swap("history = true", ""))) == []
     config = make(CONTRACT)
-    assert rules(config) == []
+    kept = [(rule.domain, rule.port, rule.protocol) for rule in rules(config)]
+    assert kept[0] == ("pool.ntp.org", 123, "UDP"), "history needs the time"
+    assert [row[1:] for row in kept[1:]] == [(53, "UDP"), (67, "UDP")]
     rows = [(rule.domain, rule.port, rule.protocol) for rule in rules(config.with_cloud("wss://hub.example.org"))]
     assert rows[:2] == [("hub.example.org", 443, "TCP"), ("pool.ntp.org", 123, "UDP")]
     assert [row[1:] for row in rows[2:]] == [(53, "UDP"), (67, "UDP")]
@@ -245,7 +248,9 @@ def test_the_firewall_table_holds_what_is_read_from_the_network_and_who_may_come
     tcp = '[[bus]]\nname = "plc"\nkind = "tcp"\nhost = "198.51.100.9"\n' + points(
         'table="coil"\naddress=0\ntype="bool"'
     )
-    text += tcp.replace('[device]\nname="x"\n[[bus]]\nname="b"\nkind="rtu"\n', "")
+    text = text.replace("history = true\n", "", 1) + tcp.replace(
+        '[device]\nname="x"\n[[bus]]\nname="b"\nkind="rtu"\n', ""
+    )
     rows = [(rule.domain, rule.port, rule.note.startswith("inbound")) for rule in rules(make(text))]
     assert rows == [("192.0.2.0/24", 502, True), ("198.51.100.9", 502, False)]
     named = rules(make(text.replace("198.51.100.9", "plc.local")))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import re
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterable, Iterator
@@ -19,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from kobler import boards
 from kobler.build import Build, build
 from kobler.config import compile_config, load
-from kobler.errors import KoblerError
+from kobler.errors import KoblerError, UsageError
 from kobler.pki import Authority
 from kobler.provision import Provisioned, provision
 from kobler.provision.cli import provision as command
@@ -32,7 +33,7 @@ from typer.testing import CliRunner
 pytestmark = pytest.mark.filterwarnings("ignore:set(Daemon|Name):DeprecationWarning")  # pyserial's
 
 SIZE = 4 << 20
-IDENTITY = ("ca.der", "cert.der", "config.json", "key.der")
+IDENTITY = ("ca.der", "cert.der", "config.json", "identity", "key.der")
 SITE = """
 [device]
 name = "test"
@@ -68,7 +69,7 @@ class Unit:
     """A virtual board that runs beside the test, which blocks as `kobler provision` does."""
 
     def __init__(self, path: Path, built: Build) -> None:
-        self._vfs = next(part for part in built.layout if part.name == "vfs")
+        self.vfs = next(part for part in built.layout if part.name == "vfs")
         flash = Flash(path, SIZE)
         for offset, file in built.regions:
             flash.program(offset, file.read_bytes())
@@ -98,14 +99,31 @@ class Unit:
 
     def files(self) -> dict[str, bytes]:
         """/etc as a foreign littlefs finds it in the flash."""
-        fs = LittleFS(block_size=4096, block_count=self._vfs.size // 4096, mount=False)
-        fs.context.buffer = bytearray(self.board.flash.read(self._vfs.offset, self._vfs.size))
-        fs.mount()
+        fs = self.volume()
         found = {}
         for name in fs.listdir("/etc") if "etc" in fs.listdir("/") else []:
             with fs.open("/etc/" + name, "rb") as file:
                 found[name] = file.read()
         return found
+
+    def replace_files(self, image: bytes) -> None:
+        """Another file system, put there while the board has no power."""
+
+        async def replace() -> None:
+            await self.board.power_off()
+            self.board.flash.power(True)
+            self.board.flash.erase(self.vfs.offset, self.vfs.size)
+            self.board.flash.program(self.vfs.offset, image)
+            await self.board.power_on()
+
+        self.run(replace())
+
+    def volume(self) -> LittleFS:
+        """The files in the flash as they are now; a copy of them."""
+        fs = LittleFS(block_size=4096, block_count=self.vfs.size // 4096, mount=False)
+        fs.context.buffer = bytearray(self.board.flash.read(self.vfs.offset, self.vfs.size))
+        fs.mount()
+        return fs
 
     def said_since(self, start: int, text: bytes) -> None:
         limit = time.monotonic() + 15
@@ -232,9 +250,9 @@ def test_a_cable_pulled_at_any_step_is_an_error_and_the_next_attempt_succeeds(
     check_identity(shared.files(), authority, shared)
 
 
-# The switch takes some thirty flash operations; each is a place where the power may go.
+# The switch takes some forty flash operations; each is a place where the power may go.
 @pytest.mark.parametrize(
-    "cuts", [(0, 4, 12, 18), pytest.param(range(34), marks=[pytest.mark.long, pytest.mark.timeout(400)])]
+    "cuts", [(0, 4, 12, 18), pytest.param(range(42), marks=[pytest.mark.long, pytest.mark.timeout(400)])]
 )
 def test_power_lost_while_the_unit_switches_leaves_one_whole_identity(
     shared: Unit, authority: Authority, config: bytes, cuts: Iterable[int]
@@ -260,6 +278,58 @@ def test_power_lost_while_the_unit_switches_leaves_one_whole_identity(
     assert outcomes == {"old", "new"}
 
 
+def test_the_identity_comes_back_after_the_file_system_was_made_anew(
+    shared: Unit, built: Build, authority: Authority, config: bytes
+) -> None:
+    provision(shared.board.usb_url, authority, config)
+    before, start = shared.files(), len(shared.wire)
+    fresh = next(file for offset, file in built.regions if offset == shared.vfs.offset)
+    shared.replace_files(fresh.read_bytes())
+    shared.said_since(start, b"kobler: identity restored")
+    shared.said_since(start, b"kobler: firmware")
+    after = shared.files()
+    assert {**after, "config.json": config} == before
+    check_identity(after, authority, shared)
+    start = len(shared.wire)
+    shared.run(shared.board.power_off())
+    shared.run(shared.board.power_on())
+    shared.said_since(start, b"kobler: firmware")
+    assert b"restored" not in shared.wire[start:], "once is enough"
+
+
+@pytest.mark.parametrize("name", ["key.der", "cert.der", "ca.der"])
+def test_a_file_of_the_identity_that_flipped_comes_back(
+    shared: Unit, authority: Authority, config: bytes, name: str
+) -> None:
+    provision(shared.board.usb_url, authority, config)
+    before, start = shared.files(), len(shared.wire)
+    fs = shared.volume()
+    data = bytearray(before[name])
+    data[len(data) // 2] ^= 0x10
+    with fs.open("/etc/" + name, "wb") as file:
+        file.write(data)
+    shared.replace_files(bytes(fs.context.buffer))
+    shared.said_since(start, b"kobler: identity restored")
+    shared.said_since(start, b"kobler: firmware")
+    assert shared.files() == before
+    secret = private_key(before["key.der"]).private_numbers().private_value.to_bytes(32, "big")
+    assert secret not in shared.wire[start:] and secret.hex().encode() not in shared.wire[start:]
+
+
+def test_a_new_identity_replaces_the_old_one_in_both_places(
+    shared: Unit, built: Build, authority: Authority, config: bytes
+) -> None:
+    provision(shared.board.usb_url, authority, config)
+    old = shared.files()
+    provision(shared.board.usb_url, authority, config)
+    new, start = shared.files(), len(shared.wire)
+    assert new["key.der"] != old["key.der"]
+    fresh = next(file for offset, file in built.regions if offset == shared.vfs.offset)
+    shared.replace_files(fresh.read_bytes())
+    shared.said_since(start, b"kobler: firmware")
+    assert shared.files()["key.der"] == new["key.der"]
+
+
 def test_a_port_in_use_by_another_program(shared: Unit, authority: Authority) -> None:
     import serial
 
@@ -269,6 +339,30 @@ def test_a_port_in_use_by_another_program(shared: Unit, authority: Authority) ->
             provision(shared.board.usb_url, authority, None)
     finally:
         port.close()
+
+
+def test_history_that_the_units_flash_cannot_hold_is_refused_before_it_makes_a_key(
+    shared: Unit, authority: Authority, config: bytes, tmp_path: Path
+) -> None:
+    provision(shared.board.usb_url, authority, config)
+    before, start = shared.files(), len(shared.wire)
+    bus = '[[bus]]\nname = "b"\nkind = "tcp"\nhost = "plc"\n[[bus.unit]]\nid = 1\nname = "u"\n'
+    point = '[[bus.unit.point]]\nname = "p%d"\ntable = "holding"\naddress = %d\ntype = "u16"\nhistory = true\n'
+    site = tmp_path / "site.toml"
+    site.write_text(SITE + bus + "".join(point % (i, i) for i in range(60)))
+    app = Typer()
+    app.command()(command)
+    arguments = ["--port", shared.board.usb_url, "--config", str(site), "--state", str(tmp_path)]
+    done = CliRunner().invoke(app, arguments)
+    assert isinstance(done.exception, UsageError)
+    assert "history.hours: 60 points with history take 161 KB over 168 hours, the unit has" in str(done.exception)
+    assert "makes its key" not in done.stderr
+    shared.said_since(start, b"kobler: firmware")
+    assert shared.files() == before
+    site.write_text(SITE + '[history]\ninstant = "30h"\n' + bus + "".join(point % (i, i) for i in range(30)))
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 0, done.output
+    assert re.search(r"warning: \S+ history\.instant: if every reading were a sample, the unit would keep", done.stderr)
 
 
 def test_the_command_prints_one_event(shared: Unit, site: Path, tmp_path: Path) -> None:

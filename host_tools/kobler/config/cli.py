@@ -22,20 +22,26 @@ File = Annotated[Path, typer.Argument(metavar="FILE", help="A configuration in T
 Json = Annotated[bool, typer.Option("--json", help="JSON Lines on standard output.")]
 
 
-def _load(file: Path) -> tuple[Config, bytes]:
+def _load(file: Path, board: str | None = None) -> tuple[Config, bytes]:
+    from .. import boards
     from . import compile_config, load, warnings
 
+    on = boards.load(board) if board is not None else None
     config = load(file)
-    compiled = compile_config(config)
-    for line in warnings(config):
+    compiled = compile_config(config, on)
+    for line in warnings(config, on):
         print(f"warning: {line}", file=sys.stderr)
     return config, compiled
 
 
 @app.command()
-def check(file: File, as_json: Json = False) -> None:
-    """Say whether a configuration is right, and every line that is not."""
-    config, compiled = _load(file)
+def check(
+    file: File,
+    board: Annotated[str, typer.Option("--board", help="A board's name, or the path of a board file.")] = "virtual",
+    as_json: Json = False,
+) -> None:
+    """Say whether a configuration is right and fits a board, and every line that does not."""
+    config, compiled = _load(file, board)
     units = [unit for bus in config.bus for unit in bus.unit]
     points = sum(len(unit.point) for unit in units)
     loaded = json.loads(compiled)
@@ -85,7 +91,7 @@ def firewall(file: File, as_json: Json = False) -> None:
             print(json.dumps({"event": "rule", **asdict(rule)}))
         return
     if not found:
-        print("The cloud is off ([cloud] enabled = false): the unit opens no connection.")
+        print("The cloud is off ([cloud] enabled = false) and no point has history: the unit opens no connection.")
         return
     table = Table("domain", "port", "protocol", "note", box=box.SIMPLE_HEAD)
     for rule in found:

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..boards import Board
 from ..toml_source import Problem
-from . import raw
+from . import raw, sizing
 from .models import Bus, Cloud, Config, Network, Point, Write
 from .rules import unsupported
 from .schedule import Block, BusPlan, UnitPlan, schedule
@@ -22,6 +22,8 @@ def compile_config(config: Config, board: Board | None = None) -> bytes:
     problems = list(unsupported(config))
     if board is not None and config.network.kind == "ethernet" and board.ethernet is None:
         problems.append(Problem(("network", "kind"), f"the board {board.name} has no Ethernet; allowed: 'wifi'"))
+    if board is not None:
+        problems += sizing.shortages(config, sizing.room_of(board))
     if problems:
         raise config.source.error(problems)
     rest: Json = {
@@ -30,6 +32,8 @@ def compile_config(config: Config, board: Board | None = None) -> bytes:
         "cloud": _cloud(config.cloud),
         "bus": [_bus(plan) for plan in schedule(config)],
     }
+    if config.store.sync:
+        rest["store"] = {"sync": config.store.sync}
     revision = hashlib.sha256(_compact(rest)).hexdigest()[:8]
     return _compact({"v": 1, "rev": revision, **rest})
 
@@ -60,7 +64,10 @@ def _cloud(cloud: Cloud) -> Json:
     if cloud.url is not None:
         url = cloud.url
         result |= {"scheme": url.scheme, "host": url.host, "port": url.port, "path": url.path}
-    return result | {"dialect": cloud.dialect, "ack": cloud.ack}
+    result |= {"dialect": cloud.dialect, "ack": cloud.ack}
+    if cloud.interval:
+        result["interval"] = cloud.interval
+    return result
 
 
 def _bus(plan: BusPlan) -> Json:

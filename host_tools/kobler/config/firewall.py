@@ -18,10 +18,10 @@ class Rule:
 
 
 def rules(config: Config) -> list[Rule]:
-    """The rules of a configuration; none while the cloud is off and no bus is on the network."""
-    cloud = _cloud(config)
-    if cloud or any(bus.host and not bus.host.replace(".", "").isdecimal() for bus in config.bus):
-        return [*cloud, *_modbus(config), *_names(config)]
+    """The rules of a configuration; none while the cloud is off, no bus on the network and no point with history."""
+    outside = [*_cloud(config), *_time(config)]
+    if outside or any(bus.host and not bus.host.replace(".", "").isdecimal() for bus in config.bus):
+        return [*outside, *_modbus(config), *_names(config)]
     return _modbus(config)
 
 
@@ -30,7 +30,15 @@ def _cloud(config: Config) -> list[Rule]:
     if not config.cloud.enabled or url is None:
         return []
     how = "MQTT in a TLS WebSocket" if url.scheme == "wss" else "MQTT over TLS"
-    found = [Rule(url.host, url.port, "TCP", f"{how}; TLS must not be intercepted")]
+    return [Rule(url.host, url.port, "TCP", f"{how}; TLS must not be intercepted")]
+
+
+def _time(config: Config) -> list[Rule]:
+    # Certificates need it, and what is kept.
+    history = any(point.history for bus in config.bus for unit in bus.unit for point in unit.point)
+    if not config.cloud.enabled and not history:
+        return []
+    found = []
     for server in config.network.ntp:
         host, _, port = server.partition(":")
         found.append(Rule(host, int(port or 123), "UDP", "time (NTP)"))

@@ -16,7 +16,8 @@ Name = Annotated[str, BeforeValidator(values.name)]
 Text = Annotated[str, BeforeValidator(values.text(64))]
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Port = Annotated[int, Field(ge=1, le=65535)]
-_DAY = 86_400_000
+_HOUR = 3_600_000
+_DAY = 24 * _HOUR
 
 
 def _time(low_ms: int, high_ms: int, allowed: str) -> BeforeValidator:
@@ -46,13 +47,28 @@ class Cloud(Table):
     url: Annotated[values.CloudUrl, BeforeValidator(values.cloud_url)] | None = None
     dialect: Literal["plain", "azure"] = "plain"
     ack: Literal["broker", "store"] = "broker"
+    interval: Annotated[int, _time(0, _HOUR, '"0s" to "1h"')] = 0
+
+
+class Store(Table):
+    """How soon a value that was read survives a power cut."""
+
+    sync: Annotated[int, _time(0, 60_000, '"0s" to "60s"')] = 0
+
+
+class History(Table):
+    """How far back the unit has to remember; `kobler.config.sizing` says whether it can."""
+
+    instant: Annotated[int, _time(60_000, 365 * _DAY, '"1m" to "365d"')] = 5 * _HOUR
+    hours: Annotated[int, _time(_HOUR, 3650 * _DAY, '"1h" to "3650d"')] = 7 * _DAY
+    days: Annotated[int, _time(_DAY, 3650 * _DAY, '"1d" to "3650d"')] = 365 * _DAY
 
 
 class Report(Table):
     deadband: Annotated[values.Deadband, BeforeValidator(values.deadband)] | None = None
     min: Annotated[int, _time(0, _DAY, '"0s" to "1d"')] = 0
     max: Annotated[int, _time(100, _DAY, '"100ms" to "1d"')] | None = None
-    aggregate: Literal["last", "mean", "min", "max", "sum"] = "last"
+    aggregate: Literal["last", "mean", "min", "max", "sum", "count"] = "last"
 
 
 class Write(Table):
@@ -130,6 +146,8 @@ class Config(Table):
     device: Device
     network: Network = Network()
     cloud: Cloud = Cloud()
+    store: Store = Store()
+    history: History = History()
     bus: list[Bus] = []
 
     _source: TomlSource | None = PrivateAttr(None)
@@ -142,7 +160,8 @@ class Config(Table):
     def with_cloud(self, url: str) -> Config:
         """The same, connected to the broker at `url` by the plain dialect."""
         try:
-            cloud = Cloud(enabled=True).model_copy(update={"url": values.cloud_url(url)})
+            update = {"url": values.cloud_url(url), "interval": self.cloud.interval}
+            cloud = Cloud(enabled=True).model_copy(update=update)
         except ValueError as e:
             raise UsageError(f"broker: {e}") from None
         return self._changed(cloud=cloud)

@@ -29,16 +29,23 @@ def provision(
     from ..pki import Authority
     from .steps import provision as run
 
-    compiled = None
+    compiled = fits = None
     if config is not None:
-        from ..config import compile_config, load
+        from ..config import compile_config, load, must_fit
 
-        compiled = compile_config(load(config))
+        site = load(config)
+        compiled = compile_config(site)
+
+        def fits(sectors: int | None) -> None:
+            for line in must_fit(site, sectors):
+                print(f"warning: {line}", file=sys.stderr)
+
     found = run(
         port or _only_port(),
         Authority.open_or_create(state / "pki"),
         compiled,
         lambda text: print(text, file=sys.stderr),
+        fits,
     )
     if as_json:
         print(json.dumps({"event": "provisioned", **vars(found)}))

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ..pki import Authority
 
 Progress = Callable[[str], None]
+Fits = Callable[[int | None], None]
 
 # Bytes in one statement: the unit holds its text, its base64 and its result at once.
 _CHUNK = 768
@@ -39,10 +40,18 @@ class Provisioned:
     seconds: float
 
 
-def provision(port: str, authority: Authority, config: bytes | None, progress: Progress | None = None) -> Provisioned:
+def provision(
+    port: str,
+    authority: Authority,
+    config: bytes | None,
+    progress: Progress | None = None,
+    fits: Fits | None = None,
+) -> Provisioned:
     """Give the unit at `port` an identity under `authority` and, unless None, this compiled configuration.
 
-    Ends with a hard reset of the unit. Doing it again is safe; KoblerError leaves the unit as it was.
+    `fits` is told how many sectors of flash the unit has for its history (None: it keeps it in files), and raises
+    UsageError if that is too little. Ends with a hard reset of the unit. Doing it again is safe; KoblerError leaves the
+    unit as it was.
     """
     say = progress or (lambda _: None)
     started = time.monotonic()
@@ -50,6 +59,8 @@ def provision(port: str, authority: Authority, config: bytes | None, progress: P
     with Console(port) as console:
         unit_id = _identify(console)
         try:
+            if fits is not None:
+                _room(console, unit_id, fits)
             answer = _enrol(console, unit_id, authority, config, say)
         except BaseException:
             # Back to work with what it has; if it does not hear this, its watchdog sees to it.
@@ -76,6 +87,17 @@ def _identify(console: Console) -> str:
         if refused.kind in ("ImportError", "AttributeError", "NameError"):
             raise KoblerError(unknown) from None
         raise KoblerError(f"the unit at {console.port} failed while {step}: {refused}") from None
+
+
+def _room(console: Console, unit_id: str, fits: Fits) -> None:
+    step = "asking for its room"
+    try:
+        sectors = console.ask("getattr(h.flash(),'sectors',None)", step)
+    except Refused as refused:
+        if refused.kind == "AttributeError":
+            return  # older firmware keeps no history
+        raise _complaint(unit_id, step, refused) from None
+    fits(sectors if isinstance(sectors, int) else None)
 
 
 def _enrol(
