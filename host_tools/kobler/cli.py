@@ -32,7 +32,7 @@ def _options(
     pass
 
 
-def _furnish() -> None:
+def furnish() -> None:
     """Hang every room's commands on the app; their modules import only light, portable things at the top."""
     from .build.cli import build
     from .bus.cli import app as bus
@@ -52,7 +52,6 @@ def _furnish() -> None:
 
 def main() -> None:
     """Run one command; exit 0 done, 1 could not be done (one line says why), 2 wrong usage, 130 Ctrl-C."""
-    _furnish()
     try:
         app()
     except KoblerError as error:
@@ -65,7 +64,3 @@ def main() -> None:
         # The reader of our output has gone (`kobler … | head`): leave quietly, as every Unix tool does.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
-
-
-if __name__ == "__main__":
-    main()

@@ -30,7 +30,7 @@ def guarded(name, globals=None, locals=None, fromlist=(), level=0):
 
 builtins.__import__ = guarded
 sys.argv = ["kobler", *{arguments!r}]
-from kobler.cli import main
+from kobler.__main__ import main
 main()
 """
 
