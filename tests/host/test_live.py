@@ -59,3 +59,11 @@ def test_where_room_is_short_rate_age_and_quality_go_in_this_order(width: int, t
     # A value that is not good is told apart all the same.
     bad = next(line for line in lines if "16.1" in line)
     assert ("timeout" if "Quality" in titles else "16.1 !") in bad
+
+
+def test_what_the_unit_only_remembered_is_no_value_from_the_bus_of_now() -> None:
+    live = Live("demo", since=1000.0)
+    for moment, good in ((999.0, 0), (1000.0, 1), (None, 2)):
+        live.take(Sample("id", "field/meter/power", 1.0, "W", moment, "good", 1), 0.0)
+        assert live.good == good and (live.failure() is None) == bool(good)
+    assert live.samples == 3

@@ -31,9 +31,12 @@ class _Row:
 
 @dataclass
 class Live:
-    """What has been seen so far; take() events, render() at any time. `now` arguments are time.monotonic()."""
+    """What has been seen so far; take() events, render() at any time. `now` arguments are time.monotonic().
+
+    Samples from before `since`, Unix time, were only remembered by the unit: they show nothing of the bus of now."""
 
     title: str
+    since: float = 0.0
     began: float = field(default_factory=time.monotonic)
     samples: int = 0
     good: int = 0
@@ -48,7 +51,7 @@ class Live:
         """Take in one event."""
         if isinstance(event, Sample):
             self.samples += 1
-            self.good += event.good
+            self.good += event.good and (event.time is None or event.time >= self.since)
             self.qualities[event.quality] = self.qualities.get(event.quality, 0) + 1
             row = self._rows.setdefault(event.point, _Row(event))
             row.sample = event

@@ -108,6 +108,7 @@ class _Run:
         self.say = Narrator(options.as_json)
         self.inbox: Inbox = queue.SimpleQueue()
         self.began = time.monotonic()
+        self.since = time.time()
         self.board: VirtualBoard | None = None
 
     def through(self) -> int:
@@ -115,7 +116,7 @@ class _Run:
         chosen = boards.load(options.board)
         authority = Authority.open_or_create(self.state / "pki")
         with self.say.working():
-            cloud = self._cloud(authority)
+            cloud = self._cloud(authority, chosen)
             if options.virtual:
                 # It starts while the firmware is being compiled.
                 self.board = VirtualBoard(self.state, options.board, options.rs485, options.runtime)
@@ -147,7 +148,7 @@ class _Run:
         self.say.event(event, **shown, seconds=round(time.monotonic() - began, 2))
         return found
 
-    def _cloud(self, authority: Authority) -> Cloud:
+    def _cloud(self, authority: Authority, board: boards.Board) -> Cloud:
         options = self.options
         path = options.config or _DEMO
         config = load(path)
@@ -156,14 +157,14 @@ class _Run:
                 raise UsageError(f"--no-broker: {path} has [cloud] enabled = false, so there is nothing to watch")
             where = config.cloud.url
             url = Endpoint(where.scheme, where.host, where.port, where.path).url
-            return Cloud(url, compile_config(config), config.device.name, config.network.ntp, None)
+            return Cloud(url, compile_config(config, board), config.device.name, config.network.ntp, None)
         listen = options.listen or ("127.0.0.1" if options.virtual else address_for(options.port or ""))
         broker, clock = Broker(authority, listen=listen), NtpServer(listen)
         broker.subscribe(lambda *message: self.inbox.put(message))
         background = self.stack.enter_context(Background(broker, clock))
         servers = [clock.address, *(() if broker.host == "localhost" else config.network.ntp)]
         config = config.with_cloud(broker.url).with_ntp(servers)
-        return Cloud(broker.url, compile_config(config), config.device.name, servers, background)
+        return Cloud(broker.url, compile_config(config, board), config.device.name, servers, background)
 
     def _build(self, chosen: boards.Board) -> dict[str, Any]:
         out = folder_of(self.state, chosen.name)
@@ -185,7 +186,7 @@ class _Run:
         return {"device": done.id, "fingerprint": done.fingerprint, "revision": done.rev}
 
     def _live(self, device: str, cloud: Cloud, trouble: Callable[[], str]) -> int:
-        live, feed = Live(f"{cloud.name}   unit {device}   {cloud.url}"), Feed()
+        live, feed = Live(f"{cloud.name}   unit {device}   {cloud.url}", self.since), Feed()
         seconds = self.options.seconds
         deadline = None if seconds is None else time.monotonic() + seconds
         interrupted = False
@@ -195,6 +196,11 @@ class _Run:
             interrupted = True
             if seconds is not None and not live.good:
                 return stopped.exit_code
+        if self.board is not None:
+            # What the broker has acknowledged meanwhile is not lost: it is told, too.
+            self.board.end()
+            while not self.inbox.empty():
+                self._take(live, feed, device)
         reason = live.failure()
         requests, errors = live.bus
         self.say.event(

@@ -90,6 +90,10 @@ class VirtualBoard:
     def __exit__(
         self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
     ) -> None:
+        self.end()
+
+    def end(self) -> None:
+        """Take its power away and end its process."""
         process, self._process = self._process, None
         if process is None:
             return
