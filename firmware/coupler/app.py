@@ -1,6 +1,6 @@
 # The composition root: reads the configuration, builds the parts, joins them by callables and bounded queues.
 #
-#   bus --blocks--> points --values--> report --samples--> queue --packs--> session
+#   bus --blocks--> points --values--> report --samples--> journal --packs--> session
 #
 # Nothing of the cloud is imported, let alone connected, unless the configuration enables it.
 import asyncio
@@ -9,15 +9,18 @@ from coupler import VERSION
 from coupler.const import const
 from coupler.health import Health
 from coupler.net.errors import NetError
-from coupler.store.queue import Queue
 from coupler.watch import Watch
 
 CONFIG = "/etc/config.json"
-_QUEUE = const(500)  # samples that wait for the link
-_CLOCK_RETRY_MS = const(15000)
+_CLOCK_RETRY_MS = const(15000)  # then twice as long each time,
+_CLOCK_RETRY_MAX_MS = const(900000)  # up to this
 _CLOCK_AGAIN_MS = const(6 * 3600000)
 _AGE_MS = const(5000)
 _INTERFACE_MS = const(5000)
+_KEEP_MS = const(1000)
+_COUNT = const(8)  # samples at a time, for the statistics,
+_COUNT_MS = const(30)  # and the pause between, while there are more
+_SETTLE = const(10)  # of these: the cursor is written down
 _REPORT_MS = const(5000)  # after the start, then twice as long each time,
 _REPORT_MAX_MS = const(60000)  # up to this
 _SECOND_CHANCE_MS = const(600000)
@@ -30,6 +33,10 @@ _CALLED = (
     "coupler.points.encode",
     "coupler.points.kinds",
     "coupler.bus.scan",
+    "coupler.access.history",
+    "coupler.store.history",
+    "coupler.store.groups",
+    "coupler.store.entries",
 )
 
 
@@ -38,12 +45,12 @@ class Coupler:
 
     def __init__(self, hal, config, board):
         from coupler import compose  # once: main forgets it
+        from coupler.store.layout import open_flash
 
         self.hal = hal
         self.config = config
         self.board = board
-        self.queue = Queue(_QUEUE, hal, self._wake)
-        self.table = compose.Table(config["bus"], hal, self.queue.put)
+        self.table = compose.Table(config["bus"], hal)
         self.clients = {}  # by name of the bus
         self.pollers = []  # (name of the bus, poller, how many of its blocks may be under way at once)
         self.gateways = []  # (name of the bus, gateway)
@@ -51,17 +58,63 @@ class Coupler:
         self._calls = 0  # under way
         self._online = asyncio.Event()  # an address was there once
         self._clock_known = asyncio.Event()
+        self._wanted = asyncio.Event()  # the cloud
+        self._report_now = asyncio.Event()
+        hal.raise_floor(hal.get_number("time") or 0)
         boot = (hal.get_number("boot") or 0) + 1
         hal.put_number("boot", boot)
         self.health = Health(hal, config, board, boot)
+        self.flash, self.regions = open_flash(hal)
         self.session = None
+        self.sync = config.get("store", {}).get("sync", 0)  # ms until samples must be durable
+        self.journal = compose.journal(self)
+        self.history = compose.history(self)
         self.port = compose.buses(self)  # of the RS-485 transceiver, None without one
         if config["cloud"]["enabled"]:
             self.session = compose.session(self)
+            if self.journal.cloud:
+                self._wanted.set()
 
-    def _wake(self):
+    def setting(self, name, default=None):
+        """What is to be remembered besides the configuration."""
+        return self._settings(lambda settings: settings.get(name, default))
+
+    def remember(self, name, value):
+        """Durable when it returns."""
+        self._settings(lambda settings: settings.set(name, value))
+
+    def _settings(self, work):
+        from coupler.store.settings import Settings
+
+        try:
+            return work(Settings(self.flash, self.regions["settings"][0]))
+        finally:
+            self.hal.forget("coupler.store.settings", "coupler.store.snapshot")
+
+    def former(self, number):
+        """The points of an earlier configuration, as the journal numbers them."""
+        from coupler.store.names import Names
+
+        try:
+            return Names(self.flash, *self.regions["names"]).load(number)
+        finally:
+            self.hal.forget("coupler.store.names", "coupler.store.recovery")
+
+    def dropped(self, count):
+        """The journal came round before anyone fetched these samples."""
+        print("kobler: the journal is full: the oldest %d samples were dropped" % count)
         if self.session:
-            self.session.wake()
+            self._report_now.set()
+
+    def switch(self, cloud):
+        """The owner's wish, kept through restarts: whether anything goes to the cloud."""
+        self.remember("cloud", cloud)
+        self.journal.switch(cloud)
+        if cloud:
+            self._wanted.set()
+        else:
+            self._wanted.clear()
+            self.session.stop()
 
     async def run(self):
         """For ever: a task that fails is started again, and the watchdog watches the bus."""
@@ -70,21 +123,72 @@ class Coupler:
                 task = "bus %s %d" % (name, i) if i else "bus " + name
                 self._watch.start(task, lambda task=task, poller=poller: self._poll(task, poller), True)
         self._watch.start("age", self._age, True)
+        if self.journal:
+            self._watch.start("keep", self._keep)
+        if self.history:
+            self._watch.start("history", self._count)
         for name, gateway in self.gateways:
             self._watch.start("gateway " + name, lambda gateway=gateway: self._serve(gateway))
-        if self.session or self.gateways or "tcp" in [bus["kind"] for bus in self.config["bus"]]:
+        dated = self.session or self.journal and self.config["net"]["ntp"]
+        if dated or self.gateways or "tcp" in [bus["kind"] for bus in self.config["bus"]]:
             self._watch.start("interface", self._interface)
-        if self.session:
+        if dated:
             self._watch.start("clock", self._clock)
+        if self.session:
             self._watch.start("link", self._link)
             self._watch.start("report", self._report)
         await self._watch.run()
 
     def release(self):
         """After Ctrl-C, when no task is resumed any more: the bus is left free, the watchdog gives time."""
+        self.save()
         self._watch.relax()
         if self.port:
             self.port.release()
+
+    def save(self):
+        """Before a restart: what is still in memory becomes durable."""
+        if self.journal:
+            self.journal.flush()
+            self.journal.settle()
+
+    async def _keep(self):
+        # What the flash asks for beside the samples themselves.
+        hal = self.hal
+        journal = self.journal
+        settle = 0
+        since = 0
+        while True:
+            await hal.sleep_ms(_KEEP_MS)
+            settle += 1
+            since += _KEEP_MS
+            if self.sync and since >= self.sync:
+                since = 0
+                journal.flush()
+            if settle >= _SETTLE:
+                settle = 0
+                journal.settle()
+            ring = journal.due() or self.history and self.history.due()
+            if ring:
+                await self._erase(ring)
+
+    async def _erase(self, ring):
+        # It stops everything for some 50 ms, so not while a frame is on a serial bus.
+        for bus in self.config["bus"]:
+            if bus["kind"] == "rtu":
+                client = self.clients[bus["name"]]
+                await client.turn()
+                try:
+                    ring.prepare()
+                finally:
+                    client.done()
+                return
+        ring.prepare()
+
+    async def _count(self):
+        # A few samples at a time, for the statistics.
+        while True:
+            await self.hal.sleep_ms(_COUNT_MS if self.history.step(_COUNT) else _KEEP_MS)
 
     async def _poll(self, name, poller):
         while True:
@@ -140,15 +244,23 @@ class Coupler:
     async def _link(self):
         await self._online.wait()
         await self._clock_known.wait()  # without the time no certificate can be verified
-        await self.session.run()
+        while True:
+            await self._wanted.wait()
+            await self.session.run()
 
     async def _clock(self):
         hal = self.hal
         if hal.now_ms() is not None:
             self._date()  # it was running through a reset
         await self._online.wait()
+        retry = _CLOCK_RETRY_MS
         while True:
-            await hal.sleep_ms(_CLOCK_AGAIN_MS if await self._ask_time() else _CLOCK_RETRY_MS)
+            if await self._ask_time():
+                retry = _CLOCK_RETRY_MS
+                await hal.sleep_ms(_CLOCK_AGAIN_MS)
+            else:
+                await hal.sleep_ms(retry)
+                retry = min(_CLOCK_RETRY_MAX_MS, 2 * retry)
 
     async def _ask_time(self):
         from coupler.net import sntp
@@ -157,6 +269,7 @@ class Coupler:
         try:
             now, server, trip = await sntp.query(hal, self.config["net"]["ntp"])
             hal.set_time(now)
+            hal.put_number("time", now)
             self._date()
             print("kobler: time from %s, round trip %d ms" % (server, trip))
             return True
@@ -167,16 +280,18 @@ class Coupler:
             hal.forget("coupler.net.sntp", "coupler.net.dns")
 
     def _date(self):
-        if not self._clock_known.is_set():
-            self.queue.date()
-            self._clock_known.set()
+        self.journal.clock(self.hal.now_ms())
+        self._clock_known.set()
 
     async def _report(self):
         pause = _REPORT_MS
         while True:
-            await self.hal.sleep_ms(pause)
+            try:
+                await asyncio.wait_for(self._report_now.wait(), pause / 1000)
+            except asyncio.TimeoutError:
+                pause = min(_REPORT_MAX_MS, pause * 2)
+            self._report_now.clear()
             self.session.report()
-            pause = min(_REPORT_MAX_MS, pause * 2)
 
 
 def main(hal):
@@ -197,6 +312,8 @@ def main(hal):
         hal.watchdog(_SECOND_CHANCE_MS)  # it may run after a restart, and until then someone may come to the console
         raise
     hal.forget("coupler.compose", "coupler.bus.plan", "coupler.points.load", "coupler.points.kinds")
+    hal.forget("coupler.store.layout", "coupler.store.names", "coupler.store.opening", "coupler.store.recovery")
+    hal.forget("coupler.store.resuming", "coupler.store.groups", "coupler.store.entries")
     try:
         asyncio.run(coupler.run())
     except KeyboardInterrupt:

@@ -18,8 +18,44 @@ def check(hal, data):
             raise ValueError("%s: missing or of the wrong kind" % name)
     for index, bus in enumerate(config["bus"]):
         plan.check(bus, "bus[%d]" % index)
-    Table(config["bus"], hal, None)  # it takes the rows over, hence the second reading
+    Table(config["bus"], hal)  # it takes the rows over, hence the second reading
     return json.loads(data)
+
+
+def journal(unit):
+    """The journal of a Coupler, joined to its table; None if nobody wants its samples."""
+    points = unit.table.points
+    cloud = unit.config["cloud"]["enabled"]
+    if not (cloud or any([point.history for point in points])):
+        return None
+    from coupler.store.journal import Journal
+    from coupler.store.names import Names
+    from coupler.store.opening import recover
+
+    hal = unit.hal
+    first, count = unit.regions["journal"]
+    wanted = cloud and unit.setting("cloud", True)
+    made = Journal(hal, unit.flash, first, count, points, unit.health.boot, 0, wanted, on_drop=unit.dropped)
+    hal.raise_floor(recover(made))
+    made.names = Names(unit.flash, *unit.regions["names"]).keep(points, made.names)
+    unit.health.add("memory", "journal", made.figures)
+    unit.table.put = made.put
+    unit.table.done = None if unit.sync else made.flush
+    return made
+
+
+def history(unit):
+    """What a Coupler remembers of its points, None if none has history."""
+    if not unit.journal or not any([point.history for point in unit.table.points]):
+        return None
+    from coupler.store.resuming import resume
+    from coupler.store.statistics import History
+
+    regions = unit.regions
+    made = History(unit.hal, unit.journal, unit.former, unit.flash, regions["hours"], regions["days"])
+    resume(made)
+    unit.health.add("memory", "history", made.figures)
+    return made
 
 
 def buses(unit):
@@ -69,6 +105,7 @@ def _add_gateway(unit, cfg, client):
 
 def session(unit):
     """The session of a Coupler with its cloud."""
+    from coupler.store.reader import Reader
     from coupler.uplink.session import Session
 
     hal = unit.hal
@@ -76,9 +113,8 @@ def session(unit):
     for name in ("cert", "key", "ca"):
         identity[name] = hal.read_file("/etc/%s.der" % name)
     info = {"boot": unit.health.boot, "firmware": VERSION, "reported": unit.health.report}
-    queue = unit.queue
-    made = Session(hal, unit.config["cloud"], identity, queue, info)
+    made = Session(hal, unit.config["cloud"], identity, Reader(unit.journal, unit.former), info)
     made.inbox.call = unit.call
+    unit.journal.on_flush = made.wake
     unit.health.add("cloud", "link", lambda: made.count)
-    unit.health.add("cloud", "queue", lambda: {"waiting": len(queue), "dropped": queue.dropped})
     return made

@@ -16,15 +16,21 @@ _PACKAGE = "@micropython/micropython-webassembly-pyscript@1.27.0"
 _PROBE = Path(__file__).with_name("heap.mjs")
 
 # In the order in which the unit loads them; -NAME… where it forgets some again.
-_FORGOTTEN = ("-trust.switch", "-compose,bus.plan,points.load,points.kinds", "-net.sntp,net.dns", "-uplink.upgrade")
+_FORGOTTEN = (
+    "-trust.switch",
+    "-compose,bus.plan,points.load,points.kinds,store.layout,store.names,store.opening,store.recovery",
+    "-net.sntp,net.dns",
+    "-uplink.upgrade",
+)
 _RUNNING = (
     "const", "hal", "hal.base", "hal.chip", "hal.micropython", "trust", "trust.switch", _FORGOTTEN[0],
-    "watch", "health", "net.errors", "store.queue", "app",
+    "watch", "health", "net.errors", "app",
+    "store.ring", "store.samples", "store.journal", "store.recovery", "store.opening", "store.names", "store.layout",
     "bus.errors", "bus.pdu", "bus.plan", "points.codec", "points.report", "points.table", "points.kinds",
     "points.load",
     "bus.rtu", "bus.client", "hal.port", "bus.poller", "compose", _FORGOTTEN[1],
     "uplink.errors", "uplink.utf8", "uplink.mqtt", "uplink.plain", "uplink.inbox", "uplink.link", "uplink.senml",
-    "uplink.outbox", "uplink.session", "hal.interface", "hal.micropython_net",
+    "uplink.outbox", "store.reader", "uplink.session", "hal.interface", "hal.micropython_net",
     "net.sntp", "net.resolve", "net.dns", _FORGOTTEN[2], "uplink.websocket", "uplink.upgrade",
     _FORGOTTEN[3],
 )  # fmt: skip

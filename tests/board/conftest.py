@@ -96,6 +96,35 @@ class Coupler:
             self._log.close()
 
 
+class Caller:
+    """Someone who calls the methods of a running coupler."""
+
+    def __init__(self, coupler: Coupler) -> None:
+        self._coupler = coupler
+        issued = Authority.open(coupler.state / "pki").issue_client("caller")
+        self.device = str(coupler.endpoint["device"])
+        self._results: queue.SimpleQueue[tuple[str, bytes]] = queue.SimpleQueue()
+        self._client = connect(coupler.endpoint["broker"], Credentials(issued.ca_pem, issued.cert_pem, issued.key_pem))
+        self._client.subscribe(f"kobler/{self.device}/result/#", lambda *message: self._results.put(message))
+        self._number = 0
+
+    def call(self, method: str, **arguments: Any) -> tuple[int, Any]:
+        self._number += 1
+        topic = f"kobler/{self.device}/method/{method}/{self._number}"
+        self._client.publish(topic, json.dumps(arguments).encode())
+        for _ in range(100):
+            self._client.loop(0.25)
+            while not self._results.empty():
+                topic, payload = self._results.get()
+                status, number = topic.split("/")[3:]
+                if number == str(self._number):
+                    return int(status), json.loads(payload)
+        raise AssertionError(f"{method} was not answered; log:\n{self._coupler.log()}")
+
+    def close(self) -> None:
+        self._client.close()
+
+
 @pytest.fixture(scope="module")
 def coupler(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Coupler]:
     arguments: list[str] = []

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import queue
 import socket
 import threading
 import time
@@ -13,10 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Coupler
-from kobler.cloud.watch import connect
-from kobler.mqtt_client import Credentials
-from kobler.pki import Authority
+from conftest import Caller, Coupler
 from pymodbus.client import ModbusTcpClient
 from pymodbus.server import ModbusTcpServer
 from pymodbus.simulator import DataType, SimData, SimDevice
@@ -123,26 +118,8 @@ class World:
         except BaseException:
             self.server.close()
             raise
-        issued = Authority.open(self.coupler.state / "pki").issue_client("caller")
-        self.device = str(self.coupler.endpoint["device"])
-        self.results: queue.SimpleQueue[tuple[str, bytes]] = queue.SimpleQueue()
-        self.client = connect(
-            self.coupler.endpoint["broker"], Credentials(issued.ca_pem, issued.cert_pem, issued.key_pem)
-        )
-        self.client.subscribe(f"kobler/{self.device}/result/#", lambda *message: self.results.put(message))
-        self._number = 0
-
-    def call(self, method: str, **arguments: Any) -> tuple[int, Any]:
-        self._number += 1
-        self.client.publish(f"kobler/{self.device}/method/{method}/{self._number}", json.dumps(arguments).encode())
-        for _ in range(100):
-            self.client.loop(0.25)
-            while not self.results.empty():
-                topic, payload = self.results.get()
-                status, number = topic.split("/")[3:]
-                if number == str(self._number):
-                    return int(status), json.loads(payload)
-        raise AssertionError(f"{method} was not answered; log:\n{self.coupler.log()}")
+        self.caller = Caller(self.coupler)
+        self.call = self.caller.call
 
     def value(self, point: str, wanted: Any = None, quality: str = "good") -> None:
         """Wait until the unit has this value of a point, None: any, in this quality."""
@@ -167,7 +144,7 @@ class World:
         self.coupler.wait(found)
 
     def close(self) -> None:
-        self.client.close()
+        self.caller.close()
         self.coupler.close()
         self.server.close()
 

@@ -19,7 +19,7 @@ _PACKAGE = "@micropython/micropython-webassembly-pyscript@1.24.1"
 _TESTS = Path(__file__).parents[1] / "unit"
 _MODULES = (
     "test_pdu", "test_rtu", "test_client", "test_mbap", "test_poller", "test_codec", "test_encode", "test_report",
-    "test_table", "test_write", "test_queue",
+    "test_table", "test_write", "test_journal",
     "test_mqtt", "test_senml", "test_plain", "test_session", "test_dns", "test_sntp", "test_der",
 )  # fmt: skip
 

@@ -6,6 +6,7 @@ import contextlib
 import json
 import math
 import struct
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -65,7 +66,10 @@ sample = st.tuples(
 def test_every_pack_is_json_that_says_what_was_measured(
     rows: list[tuple[str, Any, str | None, int | None, str | None]],
 ) -> None:
-    samples = [(seq, name, value, quality, ms, 0, unit) for seq, (name, value, quality, ms, unit) in enumerate(rows)]
+    samples = [
+        (seq, SimpleNamespace(name=name, unit=unit, history=False), value, quality, ms)
+        for seq, (name, value, quality, ms, unit) in enumerate(rows)
+    ]
 
     def refuse(text: str) -> None:
         raise AssertionError(f"{text} is not JSON")

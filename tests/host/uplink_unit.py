@@ -13,6 +13,7 @@ import sys
 import time
 
 sys.path.insert(0, sys.argv[1])
+sys.path.insert(0, sys.argv[1] + "/../tests/unit")
 with open(sys.argv[2]) as _f:
     SETTINGS = json.load(_f)
 MICROPYTHON = sys.implementation.name == "micropython"
@@ -24,15 +25,23 @@ _CAPACITY = 200
 class Hal:
     """The parts of the hal that the uplink uses, over the real sockets."""
 
+    doubt = None
+
     def __init__(self):
         if MICROPYTHON:
             from coupler.hal import micropython_net as net
         else:
             from coupler.hal import cpython_net as net
+        from coupler import RELEASED_MS
+
         self.net = net
+        self.floor_ms = SETTINGS.get("floor_ms", RELEASED_MS)
 
     def ticks_ms(self):
         return time.ticks_ms() if MICROPYTHON else time.monotonic_ns() // 1000000
+
+    def ticks_add(self, a, b):
+        return time.ticks_add(a, b) if MICROPYTHON else a + b
 
     def ticks_diff(self, a, b):
         return time.ticks_diff(a, b) if MICROPYTHON else a - b
@@ -56,6 +65,12 @@ class Hal:
         return {"dns": SETTINGS.get("dns", [])}
 
 
+class Point:
+    name = "field/meter/" + SETTINGS.get("point", "power")
+    unit = "W"
+    history = False
+
+
 def read(name):
     with open(SETTINGS["files"] + "/" + name, "rb") as f:
         return f.read()
@@ -63,11 +78,11 @@ def read(name):
 
 async def produce(hal, source):
     period = SETTINGS.get("period_ms", 50)
-    name = "field/meter/" + SETTINGS.get("point", "power")
     for i in range(SETTINGS.get("samples", 1000000)):
-        while len(source) >= _CAPACITY:
+        while source.waiting() >= _CAPACITY:
             await asyncio.sleep(0.005)
-        source.put(name, i, None, hal.now_ms(), hal.ticks_ms(), "W")
+        source.put(0, i, None, hal.ticks_ms())
+        source.flush()
         if period:
             await asyncio.sleep(period / 1000)
 
@@ -82,13 +97,13 @@ async def watch(source, session, done):
         longest = max(longest, session._hal.ticks_diff(session._hal.ticks_ms(), before))
         status = session.status
         count = session.count
-        now = (status["state"], status["error"], source.acked, count["attempts"], count["received"])
+        now = (status["state"], status["error"], source.cursor, count["attempts"], count["received"])
         if now != last:
             last = now
             memory = gc.mem_alloc() if MICROPYTHON else 0
-            print(json.dumps({"status": status, "acked": source.acked, "longest_ms": longest, "memory": memory}))
+            print(json.dumps({"status": status, "acked": source.cursor, "longest_ms": longest, "memory": memory}))
         for key, value in until.items():
-            if source.acked >= value if key == "acked" else count[key] >= value:
+            if source.cursor >= value if key == "acked" else count[key] >= value:
                 done.set()
                 return
 
@@ -109,19 +124,25 @@ async def main():
     hal = Hal()
     if "ntp" in SETTINGS:
         return await ask_time(hal)
-    from coupler.store.queue import Queue
+    from coupler.store.journal import Journal
+    from coupler.store.opening import recover
+    from coupler.store.reader import Reader
     from coupler.uplink.link import Link
     from coupler.uplink.session import Session
+    from nor import Nor
 
     if "patience_ms" in SETTINGS:
         Link.tcp_ms = Link.tls_ms = Link.http_ms = Session.patience_ms = SETTINGS["patience_ms"]
     identity = {"id": SETTINGS["id"]}
     for part in ("cert", "key", "ca"):
         identity[part] = read(part + ".der")
-    source = Queue(_CAPACITY, hal)
+    flash = Nor(8)
+    source = Journal(hal, flash, 0, flash.sectors, [Point()], 7, 1, True)
+    recover(source)
+    source.clock(hal.now_ms())
     info = {"boot": 7, "firmware": "test", "reported": lambda: {"revision": "abc"}}
-    session = Session(hal, SETTINGS["cloud"], identity, source, info)
-    source.on_put = session.wake
+    session = Session(hal, SETTINGS["cloud"], identity, Reader(source, None), info)
+    source.on_flush = session.wake
     session.base_ms = SETTINGS.get("base_ms", 100)
     session.cap_ms = SETTINGS.get("cap_ms", 400)
 
@@ -140,7 +161,7 @@ async def main():
     await asyncio.wait_for(running, 5)
     for task in tasks:
         task.cancel()
-    print(json.dumps({"status": session.status, "acked": source.acked, "ended": True}))
+    print(json.dumps({"status": session.status, "acked": source.cursor, "ended": True}))
 
 
 asyncio.run(main())

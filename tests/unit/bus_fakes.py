@@ -23,6 +23,10 @@ class Hal:
         self.us = (_PERIOD - 3000) * 1000
         self.numbers = {}
         self.unix = None
+        self.random = b"\xff\xff"
+
+    def urandom(self, n):
+        return self.random[:n]
 
     def ticks_ms(self):
         return self.us // 1000 % _PERIOD

@@ -64,7 +64,8 @@ class Unit:
         self.hal = Hal()
         self.config = config()
         self.samples = []
-        self.table = Table(self.config["bus"], self.hal, lambda *sample: self.samples.append(sample))
+        self.table = Table(self.config["bus"], self.hal)
+        self.table.put = lambda *sample: self.samples.append(sample)
         self.device = Device(self.hal)
         self.clients = {"field": self.device}
         self.health = self
@@ -96,7 +97,7 @@ def test_a_write_is_scaled_sent_read_back_and_shown():
     assert unit.write("field/ahu/setpoint", 21.5) is True
     assert unit.device.sent == [bytes((6, 0, 100, 0, 215)), (3, 100, 1)]
     assert unit.table.find("field/ahu/setpoint").value == 21.5
-    assert [sample[:2] for sample in unit.samples] == [("field/ahu/setpoint", 21.5)]
+    assert [sample[:2] for sample in unit.samples] == [(unit.table.find("field/ahu/setpoint").number, 21.5)]
 
 
 def test_without_verify_nothing_is_read_back():
@@ -177,7 +178,7 @@ def test_foreign_requests_read_anything_and_write_what_the_rules_allow():
     ):
         assert raises(Refused, raw.check, unit.hal, bus, number, binascii.unhexlify(text), False).status == status, text
     free = config()["bus"][0]
-    Table([free], unit.hal, None)
+    Table([free], unit.hal)
     free["units"][0]["blocks"][0]["p"].pop(2)  # the one for administrators
     raw.check(unit.hal, free, 1, binascii.unhexlify("06006400D7"), True)
     for number, text, status in (
@@ -279,7 +280,8 @@ def test_methods():
 def test_a_restart_comes_after_its_answer():
     unit = Unit()
     resets = []
-    unit.hal.reset = lambda: resets.append(1)
+    unit.save = lambda: resets.append("saved")
+    unit.hal.reset = lambda: resets.append("reset")
 
     async def whole():
         status, answer = await methods.call(unit, "restart", {}, "operator")
@@ -288,4 +290,25 @@ def test_a_restart_comes_after_its_answer():
             await asyncio.sleep(0)
 
     asyncio.run(whole())
-    assert resets == [1]
+    assert resets == ["saved", "reset"]
+
+
+def test_the_cloud_is_switched_after_the_answer():
+    unit = Unit()
+    switched = []
+    unit.switch = switched.append
+    unit.session = None
+
+    async def whole():
+        assert (await methods.call(unit, "cloud", {"enabled": True}, "operator"))[0] == 409
+        for wrong in ({}, {"enabled": 1}, {"enabled": "no"}, None):
+            assert (await methods.call(unit, "cloud", wrong, "operator"))[0] == 400
+        unit.session = object()
+        for wanted in (False, True):
+            assert await methods.call(unit, "cloud", {"enabled": wanted}, "operator") == (200, {"enabled": wanted})
+        assert not switched
+        for _ in range(5):
+            await asyncio.sleep(0)
+
+    asyncio.run(whole())
+    assert switched == [False, True]

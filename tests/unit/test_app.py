@@ -7,6 +7,8 @@ import time
 from check import raises
 from coupler import app, compose
 from coupler.bus import rtu
+from coupler.store.reader import Reader
+from nor import Nor
 
 
 def ticks_ms():
@@ -69,6 +71,14 @@ class Hal:
         self.port = Port()
         self.files = {}
         self.patience = None
+        self.nor = Nor(64)
+        self.floor = 0
+
+    def flash(self):
+        return self.nor
+
+    def raise_floor(self, unix_ms):
+        self.floor = unix_ms
 
     def ticks_ms(self):
         return ticks_ms()
@@ -125,6 +135,12 @@ class Hal:
     def read_file(self, path):
         return self.files.get(path)
 
+    def write_file(self, path, data):
+        self.files[path] = data
+
+    def remove(self, path):
+        del self.files[path]
+
     @property
     def net(self):
         raise AssertionError("a unit whose cloud is off asked for sockets")
@@ -133,8 +149,8 @@ class Hal:
         raise AssertionError("a unit whose cloud is off brought the network up")
 
 
-def config(**changes):
-    point = {"n": "field/meter/power", "o": 0, "t": "u16", "u": "W"}
+def config(history=False, **changes):
+    point = {"n": "field/meter/power", "o": 0, "t": "u16", "u": "W", "h": history}
     block = {"fc": 4, "a": 52, "n": 1, "ms": 20, "p": [point]}
     answer = {
         "v": 1,
@@ -172,12 +188,33 @@ def run_for(seconds, coroutine):
 
 def test_without_cloud_the_bus_is_read_and_no_network_is_touched():
     hal = Hal()
-    coupler = app.Coupler(hal, compose.check(hal, config()), hal.board)
+    coupler = app.Coupler(hal, compose.check(hal, config(history=True)), hal.board)
     run_for(0.3, coupler.run())
-    samples = coupler.queue.peek(10)
-    assert [sample[1:4] for sample in samples] == [("field/meter/power", 42, None)], samples
+    ((_, point, value, quality, _),) = Reader(coupler.journal, None, False).peek(10)
+    assert (point.name, value, quality) == ("field/meter/power", 42, None)
+    assert Reader(coupler.journal, None).peek(10) == [], "of this unit alone"
     assert hal.dog.fed >= 1
     assert hal.dog.relaxed == 1  # whoever stopped it may need time at the console
+
+
+def test_without_cloud_and_history_nothing_is_kept():
+    hal = Hal()
+    coupler = app.Coupler(hal, compose.check(hal, config()), hal.board)
+    run_for(0.3, coupler.run())
+    assert coupler.journal is None and hal.nor.operations == 0 and not hal.files
+
+
+def test_samples_keep_their_names_when_the_configuration_changes():
+    hal = Hal()
+    for name in ("a", "a", "b"):
+        text = config(history=True).replace(b"power", name.encode())
+        coupler = app.Coupler(hal, compose.check(hal, text), hal.board)
+        run_for(0.1, coupler.run())
+    assert not hal.files, "flashing firmware would replace them"
+    assert coupler.journal.names == 2
+    reader = Reader(coupler.journal, coupler.former, False)
+    reader.seek(0)
+    assert [sample[1].name for sample in reader.peek(10)] == ["field/meter/a", "field/meter/a", "field/meter/b"]
 
 
 class Gateway:

@@ -7,8 +7,15 @@ from coupler.uplink.senml import number, pack, seconds
 INF = float("inf")
 
 
-def sample(seq=1, name="bus/unit/point", value=1, quality=None, unix_ms=1732158000000, unit=None):
-    return (seq, name, value, quality, unix_ms, 0, unit)
+class Point:
+    def __init__(self, name, unit, history):
+        self.name = name
+        self.unit = unit
+        self.history = history
+
+
+def sample(seq=1, name="bus/unit/point", value=1, quality=None, unix_ms=1732158000000, unit=None, history=False):
+    return (seq, Point(name, unit, history), value, quality, unix_ms)
 
 
 def one(**fields):
@@ -20,6 +27,10 @@ def test_a_record_has_base_name_time_value_unit_and_sequence():
     assert text == (
         b'[{"bn":"urn:dev:kobler:246f28aabbcc:","bt":1732158000.25,"n":"field/meter/power","v":12.5,"u":"W","seq":9}]'
     )
+
+
+def test_only_what_the_owner_enabled_may_be_kept():
+    assert one(history=True)["h"] is True and "h" not in one()
 
 
 def test_times_are_relative_to_the_first():

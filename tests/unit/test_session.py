@@ -3,51 +3,29 @@
 import json
 
 from check import raises
-from coupler.store.queue import Queue
 from coupler.uplink import mqtt
 from coupler.uplink.mqtt import Mqtt
 from coupler.uplink.outbox import Outbox
 from coupler.uplink.plain import Plain
 from coupler.uplink.session import Session
+from journal_world import World
+from nor import Nor
 
 CLOUD = {"host": "h", "port": 443, "scheme": "wss", "path": "/mqtt", "dialect": "plain", "ack": "broker"}
 COUNT = ("packs", "samples", "acked", "repeated")
 
 
-class Hal:
-    def __init__(self):
-        self.random = b"\xff\xff"
-        self.unix = 1700000000000
-        self.ticks = 5000
-
-    def ticks_ms(self):
-        return self.ticks
-
-    def ticks_diff(self, a, b):
-        return a - b
-
-    def now_ms(self):
-        return self.unix
-
-    def urandom(self, n):
-        return self.random[:n]
-
-    def get_number(self, _):
-        return None
-
-    def put_number(self, _, __):
-        pass
-
-
 class Bench:
-    """Queue, outbox and MQTT as the session joins them; `wire` is what a pump would have written."""
+    """Journal, outbox and MQTT as the session joins them; write() gives what a pump would have written."""
 
-    def __init__(self, ack="broker"):
-        self.hal = Hal()
-        self.queue = Queue(600, self.hal)
+    def __init__(self, ack="broker", interval=0):
+        self.world = World(Nor(4))
+        self.world.set_clock(1700000000000)
+        self.journal = self.world.journal
         self.mqtt = Mqtt("id", window=8)
         self.count = {name: 0 for name in COUNT}
-        self.outbox = Outbox(self.hal, Plain("id"), self.mqtt, self.queue, ack, self.count)
+        cloud = {"ack": ack, "interval": interval}
+        self.outbox = Outbox(self.world.hal, Plain("id"), self.mqtt, self.world.reader(), cloud, self.count)
         self.connect()
 
     def connect(self, present=0):
@@ -55,9 +33,10 @@ class Bench:
         for _, session_present, _ in self.mqtt.receive(bytes((0x20, 2, present, 0))):
             self.outbox.connected(session_present)
 
-    def put(self, n, value=1, unix=1700000000000):
+    def put(self, n, value=1):
         for _ in range(n):
-            self.queue.put("a", value, None, unix, 4000, None)
+            self.world.put(0, value)
+        self.journal.flush()
 
     def write(self):
         """All packets that may go now, as (DUP, packet id, sequence numbers)."""
@@ -93,7 +72,7 @@ def test_a_backlog_goes_in_full_packs_within_a_window():
     packs = b.write()
     assert [len(p[2]) for p in packs] == [24, 24, 24, 24] and b.count["packs"] == 4
     b.puback(1)
-    assert [p[2][0] for p in b.write()] == [97] and len(b.queue) == 176
+    assert [p[2][0] for p in b.write()] == [97] and b.journal.waiting() == 176
 
 
 def test_the_cursor_moves_only_to_what_is_acknowledged_without_a_gap():
@@ -101,22 +80,22 @@ def test_the_cursor_moves_only_to_what_is_acknowledged_without_a_gap():
     b.put(72)
     b.write()
     b.puback(2)
-    assert b.queue.acked == 0
+    assert b.journal.cursor == 0
     b.puback(3)
-    assert b.queue.acked == 0
+    assert b.journal.cursor == 0
     b.puback(1)
-    assert b.queue.acked == 72 and b.count["acked"] == 72
+    assert b.journal.cursor == 72 and b.count["acked"] == 72
     b.puback(1)  # a second time: nothing
-    assert b.queue.acked == 72
+    assert b.journal.cursor == 72
 
 
 def test_a_pack_stays_small_whatever_is_in_it():
     b = Bench()
-    b.put(60, "x" * 400)
-    assert [len(p[2]) for p in b.write()] == [3, 3, 3, 3]
+    b.put(60, "x" * 240)
+    assert [len(p[2]) for p in b.write()] == [6, 6, 6, 6]
     b = Bench()
-    b.put(1, "x" * 5000)
-    assert [p[2] for p in b.write()] == [[1]], "a sample that is too large alone still goes"
+    b.put(1, "\x01" * 5000)
+    assert [p[2] for p in b.write()] == [[1]], "no text is longer than a device's registers can make it"
 
 
 def test_after_a_reconnect_the_unacknowledged_goes_first():
@@ -130,16 +109,19 @@ def test_after_a_reconnect_the_unacknowledged_goes_first():
     assert b.count["repeated"] == 2
     for ident in (1, 2, 3):
         b.puback(ident)
-    assert b.queue.acked == 72
+    assert b.journal.cursor == 72
 
 
-def test_samples_that_the_full_queue_dropped_are_not_sent_and_not_waited_for():
+def test_samples_that_the_full_journal_dropped_are_not_sent_and_not_waited_for():
     b = Bench()
     b.put(24)
     b.write()
-    b.put(600)  # the queue holds 600: what is on the way was dropped
-    b.puback(1)
-    assert b.write()[0][2][0] == 25 and b.queue.dropped == 24
+    while not b.journal.dropped:
+        b.put(50, "twelve chars")
+    dropped = b.journal.dropped
+    for ident in (1, 2, 3, 4):
+        b.puback(ident)
+    assert b.write()[0][2][0] == dropped + 1
 
 
 def test_with_the_stores_acknowledgement_a_reconnect_starts_at_the_stores_cursor():
@@ -148,14 +130,14 @@ def test_with_the_stores_acknowledgement_a_reconnect_starts_at_the_stores_cursor
     b.write()
     b.puback(1)
     b.puback(2)
-    assert b.queue.acked == 0
+    assert b.journal.cursor == 0
     b.outbox.stored(30)
-    assert b.queue.acked == 30
+    assert b.journal.cursor == 30
     b.connect(1)
     assert [p[2] for p in b.write()] == [list(range(31, 49))]
     b.outbox.stored(10)  # late
     b.outbox.stored(999)
-    assert b.queue.acked == 48
+    assert b.journal.cursor == 48
 
 
 def test_a_store_that_never_acknowledges_is_not_flooded():
@@ -172,18 +154,30 @@ def test_a_store_that_never_acknowledges_is_not_flooded():
     assert b.write()[0][2][0] == sent + 1
 
 
-def test_a_sample_taken_before_the_time_was_known_gets_its_time_when_it_is_sent():
-    b = Bench()
-    b.put(1, unix=None)
-    packet = bytes(b.outbox.next())
-    assert b'"bt":1699999999,' in packet  # one second of ticks ago
+def test_samples_gather_for_an_interval_and_go_up_together():
+    b = Bench(interval=10000)
+    b.put(2)
+    assert [p[2] for p in b.write()] == [[1, 2]]
+    b.puback(1)
+    for _ in range(9):
+        b.world.wait(1000)
+        b.put(3)
+        assert b.write() == []
+    b.world.wait(1000)
+    b.put(3)
+    assert [p[2] for p in b.write()] == [list(range(3, 33))], "all that is due, in one pack"
+    b.put(300)
+    assert b.write() == [], "one at a time"
+    b.puback(2)
+    assert [len(p[2]) for p in b.write()] == [64], "a backlog does not wait"
 
 
 def session(**cloud):
     merged = dict(CLOUD)
     merged.update(cloud)
-    hal = Hal()
-    return Session(hal, merged, {"id": "id"}, Queue(10, hal), {"boot": 1, "firmware": "x"})
+    world = World(Nor(4))
+    world.hal.random = b""
+    return Session(world.hal, merged, {"id": "id"}, world.reader(), {"boot": 1, "firmware": "x"})
 
 
 def test_the_back_off_doubles_to_its_cap_and_is_spread_over_the_whole_range():

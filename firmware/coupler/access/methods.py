@@ -1,5 +1,5 @@
 # What can be asked of the unit from afar: each method takes JSON arguments and gives (status as in HTTP, answer).
-# Loaded when first asked. `unit` is what app made: hal, table, config, clients, health.
+# Loaded when first asked. `unit` is what app made: hal, table, config, clients, health, history.
 import asyncio
 import binascii
 
@@ -10,6 +10,7 @@ from coupler.const import const
 _PAGE = const(16)  # points a describe() gives at once
 _SCAN_MS = const(20000)
 _RESTART_MS = const(1000)
+_GOODBYE_MS = const(300)
 
 
 def _field(arguments, name, kind, default=None):
@@ -88,10 +89,25 @@ async def _diagnose(unit, arguments, role):
 async def _restart(unit, arguments, role):
     async def later():
         await unit.hal.sleep_ms(_RESTART_MS)
+        unit.save()
         unit.hal.reset()
 
     asyncio.create_task(later())
     return {}
+
+
+async def _cloud(unit, arguments, role):
+    # {"enabled": false}: nothing more goes to the cloud, through restarts, until who is at the unit wants it again
+    wanted = _field(arguments, "enabled", bool)
+    if wanted and not unit.session:
+        raise Refused(409, "enabled: the configuration does not enable the cloud")
+
+    async def later():
+        await unit.hal.sleep_ms(_GOODBYE_MS)  # the answer goes first
+        unit.switch(wanted)
+
+    asyncio.create_task(later())
+    return {"enabled": wanted}
 
 
 async def _request(unit, arguments, role):
@@ -138,6 +154,17 @@ async def _scan(unit, arguments, role):
     return {"found": found, "next": following} if following <= last else {"found": found}
 
 
+async def _history(unit, arguments, role):
+    # {"point", "resolution": raw, hour or day, "from", "to": Unix s, "after": "next" of the page before} -> a page
+    from coupler.access.history import page
+
+    point = _point(unit, arguments)
+    resolution = _field(arguments, "resolution", str, "raw")
+    times = [_field(arguments, name, (int, float)) if name in arguments else None for name in ("from", "to")]
+    after = _whole(arguments, "after", 0, 1 << 62) if "after" in arguments else None
+    return await page(unit, point, resolution, times[0], times[1], after)
+
+
 _METHODS = {
     "read": _read,
     "write": _write,
@@ -145,8 +172,10 @@ _METHODS = {
     "identify": _identify,
     "diagnose": _diagnose,
     "restart": _restart,
+    "cloud": _cloud,
     "request": _request,
     "scan": _scan,
+    "history": _history,
 }
 
 

@@ -6,21 +6,27 @@ from coupler.uplink.senml import pack
 _PACK = const(24)  # samples
 _PACK_BYTES = const(2048)
 _WINDOW = const(4)  # packs on the way; the MQTT window has room for other things besides
+_GATHERED = const(64)  # samples of a pack when they gather for an interval; then one pack is on the way
+_GATHERED_BYTES = const(4096)
 _AHEAD = const(256)  # samples sent but not yet in the store, when the store's acknowledgement counts
 
 
 class Outbox:
-    """ack: "broker" - a PUBACK moves the cursor; "store" - stored() does."""
+    """source: a Reader of the journal: peek(n), skip(n), seek(seq), ack(seq), cursor.
 
-    def __init__(self, hal, dialect, mqtt, source, ack, count):
+    cloud: the compiled configuration's part. ack: "broker" - a PUBACK moves the cursor; "store" - stored() does.
+    interval: ms in which samples gather, to go up together; 0: each goes at once."""
+
+    def __init__(self, hal, dialect, mqtt, source, cloud, count):
         self._hal = hal
         self._dialect = dialect
         self._mqtt = mqtt
         self._source = source
-        self._by_store = ack == "store"
+        self._by_store = cloud["ack"] == "store"
+        self.interval = cloud.get("interval", 0)
+        self._last = None  # ticks of the last pack but for those of a backlog
         self._count = count
-        self._sent = None  # seq of the last sample that was sent
-        self._cursor = None  # seq up to which the source was told to forget; None until something was sent
+        self._sent = 0  # seq of the last sample that was sent
         self._flying = 0
         self._repeat = iter(())
 
@@ -32,53 +38,47 @@ class Outbox:
         mqtt.in_flight = [] if self._by_store else [entry for entry in mqtt.in_flight if entry[2]]
         self._flying = len(mqtt.in_flight)
         if self._by_store:
-            self._sent = self._cursor
+            self._source.seek(self._source.cursor)
+            self._sent = 0
         self._repeat = mqtt.resume(session_present)
 
     def next(self):
-        """The next packet to write, or None: nothing to send, or the window is full."""
+        """The next packet to write, or None: nothing to send, not yet time for it, or the window is full."""
         for packet in self._repeat:
             self._count["repeated"] += 1
             return packet
-        if self._flying >= _WINDOW or not self._mqtt.room():
+        source = self._source
+        interval = self.interval
+        if self._flying >= (1 if interval else _WINDOW) or not self._mqtt.room():
             return None
-        samples = self._samples()
-        # What is there goes at once while the line is idle; while a pack is on the way, smaller ones gather.
-        if not samples or self._flying and len(samples) < _PACK:
+        if self._by_store and self._sent - source.cursor >= _AHEAD:
             return None
+        most = _GATHERED if interval else _PACK
+        samples = source.peek(most)
+        if not samples:
+            return None
+        if len(samples) < most:
+            # What is there goes at once while the line is idle; while a pack is on the way, smaller ones gather.
+            if self._flying:
+                return None
+            if interval:
+                now = self._hal.ticks_ms()
+                if self._last is not None and 0 <= self._hal.ticks_diff(now, self._last) < interval:
+                    return None
+                self._last = now
+        limit = _GATHERED_BYTES if interval else _PACK_BYTES
         payload = pack(self._dialect.client_id, samples)
-        while len(payload) > _PACK_BYTES and len(samples) > 1:
+        while len(payload) > limit and len(samples) > 1:
             samples = samples[: len(samples) // 2]
             payload = pack(self._dialect.client_id, samples)
+            self._last = None  # the rest goes as soon as it can
+        source.skip(len(samples))
         token = (samples[0][0], samples[-1][0])
-        if self._cursor is None:
-            self._cursor = token[0] - 1
         self._sent = token[1]
         self._flying += 1
         self._count["packs"] += 1
         self._count["samples"] += len(samples)
         return self._mqtt.publish(self._dialect.telemetry, payload, 1, False, token)
-
-    def _samples(self):
-        sent = self._sent
-        if sent is None:
-            found = self._source.peek(_PACK)
-        else:
-            ahead = min(sent - self._cursor, _AHEAD)
-            found = self._source.peek(_PACK + ahead)
-            if ahead:
-                found = [sample for sample in found if sample[0] > sent][:_PACK]
-        return [self._timed(sample) for sample in found]
-
-    def _timed(self, sample):
-        # Taken before the time was known: its age tells when it was.
-        if sample[4] is not None:
-            return sample
-        now = self._hal.now_ms()
-        if now is None:
-            return sample
-        seq, name, value, quality, _, ticks, unit = sample
-        return seq, name, value, quality, now - self._hal.ticks_diff(self._hal.ticks_ms(), ticks), ticks, unit
 
     def acked(self, token):
         """The broker has the packet that was published with this token."""
@@ -92,11 +92,10 @@ class Outbox:
 
     def stored(self, seq):
         """The store has all samples up to seq; it cannot have what was never sent."""
-        if self._by_store and self._sent is not None:
+        if self._by_store:
             self._forget(min(seq, self._sent))
 
     def _forget(self, seq):
-        if seq > self._cursor:
-            self._cursor = seq
+        if seq > self._source.cursor:
             self._count["acked"] = seq
             self._source.ack(seq)

@@ -1,4 +1,5 @@
-# SenML JSON (RFC 8428). Extension fields: seq, the sample's number, and q, its quality, absent when good.
+# SenML JSON (RFC 8428). Extension fields: seq, the sample's number; q, its quality, absent when good; h, true where the
+# owner has enabled history: only these may be kept, the others are of their moment.
 #
 # A time is exact to the millisecond: it is built from integers, since a float has 24 bits on the chip. A record's
 # time is bt + t. A sample whose time is not known has neither, or `bt` 0: "now" to every SenML reader (RFC 8428,
@@ -64,11 +65,13 @@ def _value(value):
 
 
 def pack(device_id, samples):
-    """Samples (seq, name, value, quality, unix_ms or None, ticks_ms, unit) -> one pack, in their order."""
+    """Samples (seq, point, value, quality, unix_ms or None) -> one pack, in their order.
+
+    A point has name, unit and history."""
     parts = []
     base = 0
     lead = '[{"bn":"urn:dev:kobler:%s:",' % device_id
-    for seq, name, value, quality, unix_ms, _, unit in samples:
+    for seq, point, value, quality, unix_ms in samples:
         parts.append(lead)
         lead = ",{"
         time = ""
@@ -81,11 +84,13 @@ def pack(device_id, samples):
             base = unix_ms
         elif unix_ms != base:
             time = ',"t":' + seconds(unix_ms - base)
-        parts.append('"n":%s,' % json.dumps(name))
+        parts.append('"n":%s,' % json.dumps(point.name))
         parts.append(_value(value))
-        if unit:
-            parts.append(',"u":%s' % json.dumps(unit))
+        if point.unit:
+            parts.append(',"u":%s' % json.dumps(point.unit))
         parts.append('%s,"seq":%d' % (time, seq))
+        if point.history:
+            parts.append(',"h":true')
         if quality is None and value is not None and not isinstance(value, str) and value - value != 0:
             quality = "range"
         parts.append(',"q":%s}' % json.dumps(quality) if quality else "}")

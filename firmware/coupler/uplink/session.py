@@ -19,7 +19,7 @@ _MAX_OUT = const(4096)  # bytes of answers that wait to be written, before readi
 
 
 class Session:
-    """cloud: the compiled configuration's part. identity: id, cert, key, ca (DER). source: peek(n), ack(seq).
+    """cloud: the compiled configuration's part. identity: id, cert, key, ca (DER). source: as of Outbox.
 
     info: boot, firmware, reported (a callable that gives a dict). Call wake() when the source has something new."""
 
@@ -40,7 +40,7 @@ class Session:
         self.count = {"attempts": 0, "connects": 0, "failures": 0, "packs": 0, "samples": 0, "acked": 0, "repeated": 0}
         self.count.update({"received": 0, "refused": 0, "oversize": 0, "answers_lost": 0})
         self.status = {"state": "idle", "error": None, "text": "", "address": None, "since": None, "count": self.count}
-        self.outbox = Outbox(hal, self.dialect, self._mqtt, source, cloud["ack"], self.count)
+        self.outbox = Outbox(hal, self.dialect, self._mqtt, source, cloud, self.count)
         self.inbox = Inbox(self)
         self._wake = asyncio.Event()
         self._over = asyncio.Event()
@@ -86,6 +86,7 @@ class Session:
 
     async def run(self):
         """Until stop() or cancelled."""
+        self._stopping = False
         try:
             while not self._stopping:
                 await self._attempt()
@@ -204,6 +205,8 @@ class Session:
             packet = None if self._over.is_set() else self._mqtt.elapsed(ms, self.patience_ms)
             if packet:
                 self._put(link.frame(packet))
+            if self.outbox.interval:
+                self.wake()
 
     async def _guard(self, work):
         try:
