@@ -75,6 +75,14 @@ class Coupler:
             if self.journal.cloud:
                 self._wanted.set()
 
+    @property
+    def serial(self):
+        """The client of the serial bus, None without one."""
+        for bus in self.config["bus"]:
+            if bus["kind"] == "rtu":
+                return self.clients[bus["name"]]
+        return None
+
     def setting(self, name, default=None):
         """What is to be remembered besides the configuration."""
         return self._settings(lambda settings: settings.get(name, default))
@@ -174,16 +182,14 @@ class Coupler:
 
     async def _erase(self, ring):
         # It stops everything for some 50 ms, so not while a frame is on a serial bus.
-        for bus in self.config["bus"]:
-            if bus["kind"] == "rtu":
-                client = self.clients[bus["name"]]
-                await client.turn()
-                try:
-                    ring.prepare()
-                finally:
-                    client.done()
-                return
-        ring.prepare()
+        serial = self.serial
+        if serial:
+            await serial.turn()
+        try:
+            ring.prepare()
+        finally:
+            if serial:
+                serial.done()
 
     async def _count(self):
         # A few samples at a time, for the statistics.

@@ -115,6 +115,7 @@ def session(unit):
     info = {"boot": unit.health.boot, "firmware": VERSION, "reported": unit.health.report}
     made = Session(hal, unit.config["cloud"], identity, Reader(unit.journal, unit.former), info)
     made.inbox.call = unit.call
+    made.bus = unit.serial
     unit.journal.on_flush = made.wake
     unit.health.add("cloud", "link", lambda: made.count)
     return made

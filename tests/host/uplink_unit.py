@@ -65,6 +65,24 @@ class Hal:
         return {"dns": SETTINGS.get("dns", [])}
 
 
+class Bus:
+    """The serial bus: whoever has a turn has it alone."""
+
+    def __init__(self):
+        self.turns = 0
+        self._taken = False
+
+    async def turn(self):
+        assert not self._taken
+        self._taken = True
+        self.turns += 1
+        await asyncio.sleep(0.01)
+
+    def done(self):
+        assert self._taken
+        self._taken = False
+
+
 class Point:
     name = "field/meter/" + SETTINGS.get("point", "power")
     unit = "W"
@@ -143,6 +161,7 @@ async def main():
     info = {"boot": 7, "firmware": "test", "reported": lambda: {"revision": "abc"}}
     session = Session(hal, SETTINGS["cloud"], identity, Reader(source, None), info)
     source.on_flush = session.wake
+    session.bus = Bus()
     session.base_ms = SETTINGS.get("base_ms", 100)
     session.cap_ms = SETTINGS.get("cap_ms", 400)
 
@@ -161,7 +180,7 @@ async def main():
     await asyncio.wait_for(running, 5)
     for task in tasks:
         task.cancel()
-    print(json.dumps({"status": session.status, "acked": source.cursor, "ended": True}))
+    print(json.dumps({"status": session.status, "acked": source.cursor, "turns": session.bus.turns, "ended": True}))
 
 
 asyncio.run(main())

@@ -152,8 +152,10 @@ class TlsStream:
         else:
             self._in.write_eof()
 
-    async def handshake(self, timeout_ms, first):
-        """Also writes `first`, see micropython_net.
+    stalled = 0  # not worth a measurement here
+
+    async def handshake(self, timeout_ms, first, bus=None):
+        """Also writes `first`, see micropython_net. The bus is not waited for: the arithmetic takes a millisecond.
 
         NetError: tls-clock, tls-authority, tls-name, tls-refused, tls, closed, timeout."""
         try:

@@ -6,6 +6,7 @@ import errno
 import gc
 import select
 import socket
+import time
 
 import tls as _tls
 
@@ -199,6 +200,8 @@ def _named(e, where):
 
 
 class TlsStream(Stream):
+    stalled = 0
+
     def __init__(self, stream, server_name):
         super().__init__(None, "%s (%s)" % (server_name, stream.where))
         self._below = stream
@@ -208,17 +211,34 @@ class TlsStream(Stream):
         self._known = True
         return 0  # what mbedTLS found stands
 
-    async def handshake(self, timeout_ms, first):
+    async def handshake(self, timeout_ms, first, bus=None):
         """Also writes `first`: nothing else tells that the handshake is over (cipher() crashes before it is).
 
+        Its arithmetic stops everything, on a chip for a second: with a bus, whose turn() is awaited before and done()
+        called after, no frame is on the wire then. stalled: the longest such stop, ms.
         NetError: tls-clock, tls-authority, tls-name, tls-refused, tls, closed, timeout."""
         try:
-            await _within(super().write(first), timeout_ms, self.where + ": TLS")
+            await _within(self._shake(first, bus), timeout_ms, self.where + ": TLS")
         except (ValueError, OSError) as e:
             error = _named(e, self.where)
             if error.kind == "closed":
                 error = closed_early(self.where, self._known)
             raise error
+
+    async def _shake(self, data, bus):
+        while data:
+            if bus:
+                await bus.turn()
+            began = time.ticks_ms()
+            try:
+                n = self._s.write(data) or 0
+            finally:
+                if bus:
+                    bus.done()
+                self.stalled = max(self.stalled, time.ticks_diff(time.ticks_ms(), began))
+            data = memoryview(data)[n:]
+            if data:
+                await _writable(self._s)  # pyright: ignore[reportGeneralTypeIssues]
 
     async def readinto(self, buf):
         try:

@@ -16,8 +16,9 @@ class Link:
     tls_ms = 20000  # a chip takes up to 4 s for it
     http_ms = 10000
 
-    def __init__(self, hal, cloud, identity):
+    def __init__(self, hal, cloud, identity, bus=None):
         self._hal = hal
+        self._bus = bus
         self._cloud = cloud
         self._identity = identity
         self._buf = bytearray(_BUFFER)
@@ -35,14 +36,14 @@ class Link:
         stage("tls")
         self._stream = net.tls(self._stream, cloud["host"], identity["ca"], identity["cert"], identity["key"])
         if cloud["scheme"] != "wss":
-            await self._stream.handshake(self.tls_ms, connect)
+            await self._stream.handshake(self.tls_ms, connect, self._bus)
             return
         from coupler.uplink import websocket
 
         host = cloud["host"] if cloud["port"] == 443 else "%s:%d" % (cloud["host"], cloud["port"])
         self._codec = websocket
         self._ws = websocket.WebSocket(host, cloud.get("path") or "/", "mqtt", self._hal.urandom, _MAX_MESSAGE)
-        await self._stream.handshake(self.tls_ms, self._ws.request())
+        await self._stream.handshake(self.tls_ms, self._ws.request(), self._bus)
         stage("websocket")
         try:
             await asyncio.wait_for(self._answered(), self.http_ms / 1000)
@@ -51,6 +52,11 @@ class Link:
             raise NetError("timeout", "%s: no answer to the WebSocket request in %d ms" % (where, self.http_ms))
         self._hal.forget("coupler.uplink.upgrade")
         await self.write(self.frame(connect))
+
+    @property
+    def stalled(self):
+        """Milliseconds for which the handshake's arithmetic stopped everything in one piece."""
+        return getattr(self._stream, "stalled", 0)
 
     async def _answered(self):
         while self._ws.state == self._codec.CONNECTING:

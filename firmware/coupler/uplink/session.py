@@ -25,6 +25,7 @@ class Session:
 
     base_ms = 2000
     cap_ms = 60000
+    bus = None  # turn() and done(): the handshake's arithmetic takes a turn of its own on it
     patience_ms = 20000  # a packet unanswered for so long means that the link is dead
 
     def __init__(self, hal, cloud, identity, source, info):
@@ -38,7 +39,7 @@ class Session:
         will = (self.dialect.presence, self.dialect.state("offline", info), True)
         self._mqtt = mqtt.Mqtt(self.dialect.client_id, _KEEP_ALIVE_S, will=will)
         self.count = {"attempts": 0, "connects": 0, "failures": 0, "packs": 0, "samples": 0, "acked": 0, "repeated": 0}
-        self.count.update({"received": 0, "refused": 0, "oversize": 0, "answers_lost": 0})
+        self.count.update({"received": 0, "refused": 0, "oversize": 0, "answers_lost": 0, "stalled_ms": 0})
         self.status = {"state": "idle", "error": None, "text": "", "address": None, "since": None, "count": self.count}
         self.outbox = Outbox(hal, self.dialect, self._mqtt, source, cloud, self.count)
         self.inbox = Inbox(self)
@@ -139,10 +140,11 @@ class Session:
 
     async def _connection(self, ip):
         # True when the broker accepted us: if it broke later, the name is resolved afresh before the next attempt.
-        self._link = link = Link(self._hal, self._cloud, self._identity)
+        self._link = link = Link(self._hal, self._cloud, self._identity, self.bus)
         code = 1000
         try:
             await link.open(ip, self._stage, self._mqtt.connect())
+            self.count["stalled_ms"] = max(self.count["stalled_ms"], link.stalled)
             self._stage("mqtt")
             await self._serve(link)
         except Exception as e:  # noqa: BLE001 - whatever it is, it ends this connection only, and it is named
