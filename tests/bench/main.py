@@ -38,8 +38,15 @@ def benches() -> dict[str, Callable[[], Iterator[Row]]]:
     import bus
     import heap
     import start
+    import store
 
-    return {"bus": bus.rtu, "flash": start.flash_use, "heap": heap.modules_on_32_bit, "start": start.first_value}
+    return {
+        "bus": bus.rtu,
+        "flash": start.flash_use,
+        "heap": heap.modules_on_32_bit,
+        "start": start.first_value,
+        "store": store.journal,
+    }
 
 
 def main() -> None:

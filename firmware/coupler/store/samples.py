@@ -3,10 +3,15 @@
 #
 #   0tttvvvv            the expected point, its value moved by -8..7
 #   10tttvvv vvvvvvvv   by -1024..1023
+#   11a11aaa aaaaaaaa   the expected point after 1..128 half seconds and -4..3 ms, its value moved by -2..1: how a point
+#                       comes that is reported when it changes
+#   11aTT11a aaaaaaaa   one of the 32 points behind the last one, its value moved by -16..15; TT as below
 #   11PTTKKK ...        P: the point's number follows. TT 0: no time passed, 1: as expected, 2: the difference follows.
 #                       KKK 0: the value's difference follows, 1: its form and its number, 2: float32, 3: float64,
 #                       4: a text, 5: no value but a quality
 #   ttt 0..6: the time passed differs by -3..3 ms from what is expected, 7: no time passed
+# The time that is expected is what passed before this point twice in succession: a reading that is late, or a value that
+# changed between two that did not, costs nothing the next time.
 #
 # A value is kept as a whole number m, by its form: 0..9 is m / 10 ** form; 16..25 the same as float32, which an
 # interpreter with float64 needs to give a register's float back; 32 is false or true. All of it is exact: a value for
@@ -22,6 +27,7 @@ _SINGLE = const(16)
 _BOOL = const(32)
 _UNKNOWN = const(255)
 _RAW = const(254)
+_HALF = const(500)  # ms
 _WHOLE = const(1000000000)
 _LONGEST = const(63)  # shift of a number's last byte: the difference of two of 64 bits
 POWERS = tuple([10**i for i in range(_DIGITS + 1)])
@@ -66,6 +72,7 @@ class Samples:
     def reset(self):
         n = self._n
         self._gaps = [0] * n
+        self._others = [0] * n  # the last time that passed unexpectedly
         self._numbers = [0] * n
         self._forms = bytearray(b"\xff" * n)
         self._after = [0] * (n + 1)
@@ -74,6 +81,7 @@ class Samples:
     def encode(self, out, at, index, value, quality, dt):
         """Write a sample at out[at:]; returns where it ends. dt: ms since the one before."""
         expected = self._after[self._last] == index
+        ahead = index - self._last - 1
         if not expected:
             self._after[self._last] = index
         self._last = index
@@ -82,8 +90,9 @@ class Samples:
             t = 7
         else:
             r = dt - self._gaps[index]
-            self._gaps[index] = dt
             t = r + 3 if -3 <= r <= 3 else -1
+            if t < 0:
+                self._unexpected(index, dt)
         kind = 5
         text = quality
         number = d = 0
@@ -118,6 +127,21 @@ class Samples:
                             out[at] = 0x80 | t << 3 | d >> 8 & 7
                             out[at + 1] = d & 255
                             return at + 2
+                    if expected:
+                        halves = (dt + 250) // _HALF
+                        late = dt - _HALF * halves
+                        if t < 0 and -2 <= d <= 1 and 1 <= halves <= 128 and -4 <= late <= 3:
+                            few = (halves - 1) << 5 | late + 4 << 2 | d + 2
+                            out[at] = 0xD8 | few >> 6 & 32 | few >> 8 & 7
+                            out[at + 1] = few & 255
+                            self._numbers[index] = number
+                            return at + 2
+                    elif 0 <= ahead < 32 and -16 <= d <= 15:
+                        few = ahead << 5 | d + 16
+                        out[at] = 0xC6 | few >> 4 & 32 | (0 if not dt else 8 if not r else 16) | few >> 8 & 1
+                        out[at + 1] = few & 255
+                        self._numbers[index] = number
+                        return put_number(out, at + 2, r) if r else at + 2
                 else:
                     kind = 1
                 self._numbers[index] = number
@@ -151,6 +175,11 @@ class Samples:
         out[at:end] = text
         return end
 
+    def _unexpected(self, index, dt):
+        if not self._gaps[index] or -5 < dt - self._others[index] < 5:
+            self._gaps[index] = dt
+        self._others[index] = dt
+
     def _form(self, value, form):
         # The form that the point had serves most often; else the shortest one that is exact.
         if form != _UNKNOWN and form != _BOOL:
@@ -182,13 +211,24 @@ class Samples:
                 t = head >> 3 & 7
                 d = (((head & 7) << 8 | buf[at]) ^ 1024) - 1024
                 at += 1
-            if t == 7:
-                self.dt = 0
-            else:
-                self.dt = self._gaps[index] = self._gaps[index] + t - 3
-            self._numbers[index] = number = self._numbers[index] + d
-            self.value = self._value(number, self._forms[index])
-            self.quality = None
+            self.dt = 0 if t == 7 else self._gaps[index] + t - 3
+            self._moved(index, d)
+        elif head & 24 == 24:
+            few = (head & 32) << 6 | (head & 7) << 8 | buf[at]
+            at += 1
+            self.dt = _HALF * (few >> 5) + _HALF + (few >> 2 & 7) - 4
+            self._unexpected(index, self.dt)
+            self._moved(index, (few & 3) - 2)
+        elif head & 6 == 6:
+            few = (head & 32) << 4 | (head & 1) << 8 | buf[at]
+            self._at = at + 1
+            index = self._last + 1 + (few >> 5)
+            if index >= self._n:
+                raise ValueError("no point %d" % index)
+            self._after[self._last] = index
+            self._wait(buf, index, head)
+            self._moved(index, (few & 31) - 16)
+            at = self._at
         else:
             self._at = at
             if head & 0x20:
@@ -196,20 +236,30 @@ class Samples:
                 if not 0 <= index < self._n:
                     raise ValueError("no point %d" % index)
                 self._after[self._last] = index
-            if head & 16:
-                self._gaps[index] += self._number(buf)
-            self.dt = self._gaps[index] if head & 24 else 0
+            self._wait(buf, index, head)
             self.quality = None
             self._load(buf, index, head & 7)
             at = self._at
         self._last = self.index = index
         return at
 
+    def _moved(self, index, d):
+        self._numbers[index] = number = self._numbers[index] + d
+        self.value = self._value(number, self._forms[index])
+        self.quality = None
+
+    def _wait(self, buf, index, head):
+        self.dt = self._gaps[index] if head & 24 else 0
+        if head & 16:
+            r = self._number(buf)
+            self.dt += r
+            if not -3 <= r <= 3:
+                self._unexpected(index, self.dt)
+
     def _load(self, buf, index, kind):
         at = self._at
         if kind == 0:
-            self._numbers[index] = number = self._numbers[index] + self._number(buf)
-            self.value = self._value(number, self._forms[index])
+            self._moved(index, self._number(buf))
         elif kind == 1:
             self._forms[index] = buf[at]
             self._at = at + 1
