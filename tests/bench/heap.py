@@ -17,25 +17,29 @@ _PROBE = Path(__file__).with_name("heap.mjs")
 
 # In the order in which the unit loads them; -NAME… where it forgets some again.
 _FORGOTTEN = (
-    "-trust.switch",
-    "-compose,bus.plan,points.load,points.kinds,store.layout,store.names,store.opening,store.recovery",
+    "-trust.switch,trust.vault,store.snapshot,store.layout",
+    "-compose,bus.plan,points.load,points.kinds,store.layout,store.names,store.opening,store.recovery,"
+    "store.resuming,store.groups,store.entries",
     "-net.sntp,net.dns",
     "-uplink.upgrade",
 )
 _RUNNING = (
-    "const", "hal", "hal.base", "hal.chip", "hal.micropython", "trust", "trust.switch", _FORGOTTEN[0],
+    "const", "hal", "hal.base", "hal.chip", "hal.micropython", "trust", "trust.switch",
+    "trust.vault", _FORGOTTEN[0],
     "watch", "health", "net.errors", "app",
-    "store.ring", "store.samples", "store.journal", "store.recovery", "store.opening", "store.names", "store.layout",
+    "store.ring", "store.samples", "store.journal", "store.cells", "store.reader",
+    "store.statistics", "store.recovery", "store.opening", "store.names", "store.layout",
+    "store.resuming",
     "bus.errors", "bus.pdu", "bus.plan", "points.codec", "points.report", "points.table", "points.kinds",
     "points.load",
     "bus.rtu", "bus.client", "hal.port", "bus.poller", "compose", _FORGOTTEN[1],
     "uplink.errors", "uplink.utf8", "uplink.mqtt", "uplink.plain", "uplink.inbox", "uplink.link", "uplink.senml",
-    "uplink.outbox", "store.reader", "uplink.session", "hal.interface", "hal.micropython_net",
+    "uplink.outbox", "uplink.session", "hal.interface", "hal.micropython_net",
     "net.sntp", "net.resolve", "net.dns", _FORGOTTEN[2], "uplink.websocket", "uplink.upgrade",
     _FORGOTTEN[3],
 )  # fmt: skip
 # Imported for an enrolment only, while nothing else runs.
-_ENROLMENT = ("trust.der", "trust.p256", "trust.csr", "trust.x509", "trust.switch", "trust.enrol")
+_ENROLMENT = ("trust.der", "trust.p256", "trust.csr", "trust.x509", "trust.switch", "trust.vault", "trust.enrol")
 
 
 def _on_the_unit(names: str) -> str:
