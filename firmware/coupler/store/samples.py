@@ -10,8 +10,8 @@
 #                       KKK 0: the value's difference follows, 1: its form and its number, 2: float32, 3: float64,
 #                       4: a text, 5: no value but a quality
 #   ttt 0..6: the time passed differs by -3..3 ms from what is expected, 7: no time passed
-# The time that is expected is what passed before this point twice in succession: a reading that is late, or a value that
-# changed between two that did not, costs nothing the next time.
+# The time that is expected is what passed before this point twice in succession: a reading that is late, or a value
+# that changed between two that did not, costs nothing the next time.
 #
 # A value is kept as a whole number m, by its form: 0..9 is m / 10 ** form; 16..25 the same as float32, which an
 # interpreter with float64 needs to give a register's float back; 32 is false or true. All of it is exact: a value for
