@@ -225,7 +225,9 @@ class Cuts:
         for _ in range(2):
             self._compare(unit, begun, since, (first, reported), (max(first, between[0]), between[1]), (low, end))
             unit.boot()
-            assert unit.journal.next == end + 1
+            # Garbage may look like a frame, once in 200 sectors: then numbers are left out, and none comes twice.
+            assert unit.journal.next in (end + 1, end + 1 + SECTOR)
+            end = unit.journal.next - 1
 
     def _write(self, unit, n):
         unit.now += 5000000

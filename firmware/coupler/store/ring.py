@@ -231,11 +231,6 @@ class Frames:
                 self.at = at
                 return True
 
-    def claim(self, at):
-        """How long the frame at `at` says it is, whether it is whole or not."""
-        self.look(at)
-        return self.end + 2
-
     def look(self, at):
         """Kind of the frame at `at`, 0xFF where it is blank, -2 where it is damaged."""
         left = SECTOR - at
