@@ -3,9 +3,12 @@
 from coupler import hal
 from coupler.trust import switch
 
-found = switch.recover(hal.get())
-if found in ("restored", "damaged"):
-    print("kobler: identity", found)
-del switch, found
+try:
+    found = switch.recover(hal.get())
+    if found in ("restored", "damaged"):
+        print("kobler: identity", found)
+except Exception as error:  # noqa: BLE001 - main.py does not run after an error here, and the bus is to be read
+    print("kobler: the identity could not be checked:", error)
+del switch
 hal.get().forget("coupler.trust.switch", "coupler.trust.vault")
 hal.get().forget("coupler.store.snapshot", "coupler.store.layout", "coupler.store.files")

@@ -115,8 +115,7 @@ class Coupler:
             self._report_now.set()
 
     def switch(self, cloud):
-        """The owner's wish, kept through restarts: whether anything goes to the cloud."""
-        self.remember("cloud", cloud)
+        """The owner's wish: whether anything goes to the cloud. Who asks for it has it remembered."""
         self.journal.switch(cloud)
         if cloud:
             self._wanted.set()

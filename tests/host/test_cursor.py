@@ -25,6 +25,8 @@ class Point:
 class Waiting:
     """Samples numbered from 1, as a reader of the journal gives them."""
 
+    more = False
+
     def __init__(self) -> None:
         self.last = 0
         self.cursor = 0

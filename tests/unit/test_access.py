@@ -296,7 +296,9 @@ def test_a_restart_comes_after_its_answer():
 def test_the_cloud_is_switched_after_the_answer():
     unit = Unit()
     switched = []
+    kept = []
     unit.switch = switched.append
+    unit.remember = lambda name, value: kept.append((name, value))
     unit.session = None
 
     async def whole():
@@ -306,7 +308,7 @@ def test_the_cloud_is_switched_after_the_answer():
         unit.session = object()
         for wanted in (False, True):
             assert await methods.call(unit, "cloud", {"enabled": wanted}, "operator") == (200, {"enabled": wanted})
-        assert not switched
+        assert not switched and kept == [("cloud", False), ("cloud", True)]
         for _ in range(5):
             await asyncio.sleep(0)
 

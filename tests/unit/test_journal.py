@@ -1,5 +1,6 @@
 from array import array
 
+from check import raises
 from journal_world import World
 from nor import Nor
 
@@ -14,6 +15,13 @@ def filled(n=100, sectors=16, points=3, step=1000):
         world.put(i % points, i)
         world.journal.flush()
     return world
+
+
+def peek(reader, n):
+    found = reader.peek(n)
+    while reader.more and len(found) < n:
+        found = reader.peek(n)
+    return found
 
 
 def test_samples_come_back_as_they_went_in_with_their_times():
@@ -127,17 +135,18 @@ def test_a_reader_goes_on_from_the_cursor_and_can_go_back():
     world = filled(5000)
     world.journal.ack(4321)
     reader = world.reader()
-    assert [sample[0] for sample in reader.peek(3)] == [4322, 4323, 4324]
+    assert reader.peek(3) == [] and reader.more, "what it passes over is passed over in pieces"
+    assert [sample[0] for sample in peek(reader, 3)] == [4322, 4323, 4324]
     reader.skip(2)
     assert [sample[0] for sample in reader.peek(2)] == [4324, 4325]
     reader.seek(17)
     assert reader.read()[0] == 18
     reader.seek(5000)
-    assert reader.peek(5) == []
+    assert peek(reader, 5) == []
     world.put(1, 7)
-    assert reader.peek(5) == []
+    assert peek(reader, 5) == []
     world.journal.flush()
-    assert [(sample[0], sample[2]) for sample in reader.peek(5)] == [(5001, 7)]
+    assert [(sample[0], sample[2]) for sample in peek(reader, 5)] == [(5001, 7)]
 
 
 def test_a_reader_that_is_overtaken_goes_on_with_the_oldest_and_counts():
@@ -335,6 +344,7 @@ def test_a_flash_that_refuses_costs_samples_but_not_the_unit():
         world.journal.flush()
     assert world.journal.failed == 10
     world.flash.program = program
+    world.wait(61000)
     for i in range(10):
         world.put(1, 2000 + i)
         world.journal.flush()
@@ -345,3 +355,88 @@ def test_a_flash_that_refuses_costs_samples_but_not_the_unit():
     assert len(found) == len(values)
     for sent, got in zip(values, found):
         assert sent == got, (repr(sent), repr(got))
+
+
+def test_a_sector_that_is_dead_is_gone_round():
+    world = World(Nor(8), 1)
+    world.set_clock(UNIX)
+    program = world.flash.program
+
+    def refuse(at, buf):
+        if at // 4096 == 3:
+            raise OSError(5)
+        program(at, buf)
+
+    world.flash.program = refuse
+    for i in range(30000):
+        world.wait(1000)
+        world.put(0, i * 7919 % 100000)
+        world.journal.flush()
+    assert world.journal.failed < 10
+    found = [sample[0] for sample in world.all()]
+    assert found[-1] == 30000 and len(found) > 3000
+    world.boot()
+    assert [sample[0] for sample in world.all()] == found and world.journal.next == 30001
+
+
+def test_numbers_are_never_used_twice_when_the_newest_sector_is_lost():
+    world = filled(5000)
+    ring = world.journal.ring
+    world.flash.erase(ring.serial % ring.count)
+    world.boot()
+    assert world.journal.next > 5000
+
+
+def test_long_times_without_the_cloud_are_passed_over_quickly():
+    world = World(Nor(64))
+    world.set_clock(UNIX)
+    world.put(0, 1)
+    for switched in range(3):
+        world.journal.switch(False)
+        until = world.journal.ring.serial + 15
+        while world.journal.ring.serial < until:
+            world.put(world.journal.next % 3, world.journal.next * 7919 % 1000)
+        world.journal.switch(True)
+        world.put(0, 10 + switched)
+        world.journal.flush()
+    reads = [0]
+    read = world.flash.read
+
+    def counting(at, buf):
+        reads[0] += 1
+        read(at, buf)
+
+    world.flash.read = counting
+    reader = world.reader()
+    calls = 1
+    found = reader.peek(10)
+    while reader.more:
+        found = reader.peek(10)
+        calls += 1
+    assert [sample[2] for sample in found] == [1, 10, 11, 12]
+    assert reads[0] < 400 and calls < 400, (reads[0], calls)
+    assert world.journal.dropped == 0
+
+
+def test_names_that_cannot_be_read_now_are_asked_for_again():
+    world = filled(10)
+    old = world.points
+    world.points = old[:1]
+    world.names = 2
+    world.boot()
+    world.put(0, 99)
+    world.journal.flush()
+    asked = []
+
+    def names(number):
+        asked.append(number)
+        if len(asked) < 3:
+            raise MemoryError
+        return old
+
+    from coupler.store.reader import Reader
+
+    reader = Reader(world.journal, names)
+    for _ in range(2):
+        raises(MemoryError, reader.peek, 20)
+    assert [sample[2] for sample in peek(reader, 20)] == list(range(10)) + [99]

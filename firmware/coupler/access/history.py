@@ -4,6 +4,7 @@ from coupler.const import const
 from coupler.store import history
 
 _ROWS = const(50)  # of a page
+_TEXT = const(1000)  # characters in them
 _WORK_MS = const(2000)
 _EVERY = const(8)  # rows between two pauses
 _LATEST = const(1 << 50)  # ms
@@ -49,7 +50,7 @@ async def page(unit, point, resolution, begin, end, after):
         raise Refused(400, "from: later than to")
     if resolution == "raw":
         columns = ("time", "value", "quality")
-        found = history.raw(memory, point.name, since, until, after)
+        found = history.raw(memory, point.name, since, until, after, True)
     else:
         columns = _COLUMNS
         if after is not None:
@@ -76,13 +77,16 @@ async def _gather(hal, found):
     # (rows, where to go on or None)
     began = hal.ticks_ms()
     rows = []
+    size = 0
     last = None
     for row in found:
         if isinstance(row, tuple):
-            if len(rows) == _ROWS:
+            if len(rows) == _ROWS or size > _TEXT:
                 return rows, last
             if len(row) == 4:
                 time, value, quality, last = row
+                if isinstance(value, str):
+                    size += len(value)
                 rows.append([_seconds(time), value, quality] if quality else [_seconds(time), value])
             else:
                 time = last = row[0] // 1000

@@ -99,14 +99,18 @@ async def _restart(unit, arguments, role):
 async def _cloud(unit, arguments, role):
     # {"enabled": false}: nothing more goes to the cloud, through restarts, until who is at the unit wants it again
     wanted = _field(arguments, "enabled", bool)
-    if wanted and not unit.session:
+    if not unit.session:
         raise Refused(409, "enabled: the configuration does not enable the cloud")
+    if wanted:
+        unit.remember("cloud", True)
 
     async def later():
         await unit.hal.sleep_ms(_GOODBYE_MS)  # the answer goes first
         unit.switch(wanted)
 
     asyncio.create_task(later())
+    if not wanted:
+        unit.remember("cloud", False)  # should that fail, it is switched off all the same, until the next start
     return {"enabled": wanted}
 
 

@@ -14,12 +14,12 @@ _AT_ONCE = const(16)  # rows that are gathered
 _PAUSE = const(8)  # samples or sectors between two pauses
 
 
-def raw(history, name, since, until, after=None):
-    """Each sample, as it was taken: (time, value, quality, number).
+def raw(history, name, since, until, after=None, cloud=False):
+    """Each sample, as it was taken: (time, value, quality, number); for the cloud none of when it was switched off.
 
     A number alone: nothing yet, and to go on behind that one, as `after`, leaves out nothing."""
     journal = history.journal
-    reader = Reader(journal, history.old, False)
+    reader = Reader(journal, history.old, cloud)
     ring = journal.ring
     if ring.serial < 0:
         return
@@ -32,13 +32,13 @@ def raw(history, name, since, until, after=None):
     else:
         yield from _first(ring, reader, since)
     count = 0
-    seq = None
+    begun = reader.well
     while True:
         sample = reader.read(_PAUSE)
         if sample is None:
             if not reader.more:
                 return
-            yield seq
+            yield reader.well if reader.well > begun else None
             continue
         seq, point, value, quality, unix = sample
         if unix is None or ordered and unix >= until + BACK:
@@ -47,7 +47,7 @@ def raw(history, name, since, until, after=None):
             yield unix, value, quality, seq
         count += 1
         if not count % _PAUSE:
-            yield seq
+            yield reader.well
 
 
 def _first(ring, reader, since):

@@ -4,8 +4,8 @@
 # what the clock showed at which of them; so a clock that is set late, or wrongly, changes no record and no difference.
 #
 # Anchor (in a sector's header, and wherever the thread is taken up again): number of the sample that follows, own time,
-# clock minus own time (0: not known), cursor, boot, samples dropped so far, number of the points' names, whether what
-# follows is for this unit alone.
+# clock minus own time (0: not known), cursor, boot, samples dropped so far, number of the points' names, the period: odd
+# when what follows is for this unit alone.
 import struct
 
 from coupler.const import const
@@ -21,10 +21,11 @@ _MARK_SIZE = const(9)
 _LAST_ANCHOR = const(3950)  # further up in a sector it would leave no room for a sample
 _TEXT = const(16)  # characters, 64 bytes at most
 _LONGEST = const(250)  # characters: more than registers can hold
-_TRIES = const(4)  # sectors
+_TRIES = const(2)  # sectors that may refuse, one after the other; then there is no use in more,
+_REST_MS = const(60000)  # for so long
+_EIO = const(5)
 _LOCAL = const(1)
 _OWED = const(128)  # acknowledged samples, after which the cursor is written down
-_RESERVE = const(65536)
 _FOLD = const(1 << 28)
 _HEAD = const(2)  # bytes that a frame has before its payload
 _AHEAD = const(3072)  # of a sector are used: now the next one is to be erased
@@ -47,12 +48,14 @@ class Journal:
         self._room = 0
         self._known = Samples(len(points))
         self._fresh = True  # the next sample begins with an anchor
+        self._refused = None  # ticks when no sector took anything
         self._told = 0  # the cursor that is written down
         self._shown = 0  # number of the last sample that on_flush was called for
         self.reserved = hal.get_number("seq") or 0
         self.points = points
         self.names = names
         self.cloud = cloud
+        self.period = 0 if cloud else _LOCAL  # its upper bits count how often that changed
         self.ring = Ring(flash, first, count, ANCHOR_SIZE, self)
         self.next = 1  # number of the next sample
         self.durable = 0  # of the last one in flash
@@ -66,8 +69,9 @@ class Journal:
         """How many samples the cloud has not acknowledged."""
         return max(0, self.durable - self.cursor)
 
-    def restart(self, following, cursor, time, dropped):
+    def restart(self, following, cursor, time, dropped, period=0):
         """Where to go on, as found in flash: number of the next sample, cursor, own time, samples dropped so far."""
+        self.period = period if period & _LOCAL != self.cloud else period + 1 & 0xFF
         self.next = following
         self.durable = self._shown = following - 1
         self.cursor = self._told = min(cursor, self.durable)
@@ -148,6 +152,7 @@ class Journal:
         if cloud != self.cloud:
             self.flush()
             self.cloud = cloud
+            self.period = self.period + 1 & 0xFF
             self._fresh = True
 
     def due(self):
@@ -167,7 +172,7 @@ class Journal:
             self._boot,
             self.dropped,
             self.names,
-            0 if self.cloud else _LOCAL,
+            self.period,
         )
 
     def leaving(self, serial):
@@ -230,7 +235,10 @@ class Journal:
             self._sector()
 
     def _sector(self):
-        self._reserve()
+        hal = self._hal
+        if self._refused is not None and 0 <= hal.ticks_diff(hal.ticks_ms(), self._refused) < _REST_MS:
+            raise OSError(_EIO)
+        self._refused = None
         for left in range(_TRIES - 1, -1, -1):
             try:
                 self.ring.advance()
@@ -238,8 +246,12 @@ class Journal:
             except OSError:
                 if not left:
                     self._room = 0
+                    self._refused = hal.ticks_ms()
                     raise
         self._taken_up()
+        # Should this sector or the whole journal be lost, numbers go on behind all that it can hold.
+        self.reserved = self.next + SECTOR
+        self._hal.put_number("seq", self.reserved)
 
     def _taken_up(self):
         self._known.reset()
@@ -299,9 +311,3 @@ class Journal:
                 self._room = self.ring.room()
         except OSError:
             self._fresh = True
-
-    def _reserve(self):
-        # Should the journal ever be lost, numbers go on behind what NVS has.
-        if self.next + _RESERVE // 2 > self.reserved:
-            self.reserved = self.next + _RESERVE
-            self._hal.put_number("seq", self.reserved)

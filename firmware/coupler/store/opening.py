@@ -4,10 +4,10 @@ import struct
 from coupler.const import const
 from coupler.store.journal import ANCHORED, CLOCK, CURSOR
 from coupler.store.recovery import open_ring
-from coupler.store.ring import ANCHOR, DATA, MARK
+from coupler.store.ring import ANCHOR, DATA, MARK, SECTOR
 from coupler.store.samples import Samples
 
-_POINTS = const(256)  # that an earlier configuration may have had
+_POINTS = const(1024)  # that an earlier configuration may have had
 
 
 class _Tail:
@@ -19,9 +19,8 @@ class _Tail:
         self.take(anchor)
 
     def take(self, anchor):
-        self.next, self.time, self.offset, cursor, self.boot, self.dropped, self.names, _ = struct.unpack(
-            ANCHORED, anchor
-        )
+        fields = struct.unpack(ANCHORED, anchor)
+        self.next, self.time, self.offset, cursor, self.boot, self.dropped, self.names, self.period = fields
         self.cursor = max(self.cursor, cursor)
         self._known.reset()
 
@@ -72,5 +71,8 @@ def recover(journal):
         if journal.cloud:
             end.dropped += oldest - 1 - cursor
         cursor = oldest - 1
-    journal.restart(end.next + lost, cursor, end.time, end.dropped)
+    following = end.next + lost
+    if journal.reserved >= following + SECTOR:
+        following = journal.reserved  # the newest sector is lost
+    journal.restart(following, cursor, end.time, end.dropped, end.period)
     return end.time + end.offset if end.offset else 0

@@ -8,6 +8,7 @@ from coupler.store.samples import Samples
 
 _LOCAL = const(1)
 _BEGIN = "<QQQQI"  # of an anchor
+_PATIENCE = const(100)  # samples in a row that the cloud must not have
 
 
 def by_number(anchor):
@@ -42,30 +43,40 @@ class Reader:
         self._at = self._end = 0
         self._buffer = []
         self.missing = 0  # numbers that were skipped: dropped, damaged, or torn by a power cut
-        self._seq = 0  # of the last sample, whether delivered or not
+        self.well = 0  # number of the last sample that was read or passed over; seek() there loses nothing
+        self._torn = False  # read() did not come to its end
+        self._seq = -1  # of the last sample, whether delivered or not
         self._from = 0
         self._searched = None  # where the journal ended when it said nothing of the clock here
+        self._later = (-1, 0)  # the sector behind which the clock was known again, and what it showed
         self.seek(journal.cursor)
 
     def seek(self, seq):
         """Go on with the first sample whose number is higher than seq."""
         self._buffer = []
-        self._from = seq
-        self._seq = -1
+        self.well = seq
+        self._torn = True  # the way there is part of the next read()
+
+    def _find(self):
+        # To where seek() wants to go; or where a read() began that failed, for memory or for the flash.
         ring = self._journal.ring
+        self.names = -1
+        self._from = self.well
+        self._seq = -1
+        self._at = self._end = 0
         if ring.serial < 0:
             self._frames.serial = -1
         else:
-            self._sector(ring.seek(by_number, seq + 1))
+            self._sector(ring.seek(by_number, self.well + 1))
 
     def seek_time(self, unix_ms):
         """Go to the sector in which the clock showed this time, or before it."""
         ring = self._journal.ring
-        self._buffer = []
-        self._from = 0
-        self._seq = -1
+        self.seek(0)
         if ring.serial >= 0:
-            self._sector(ring.seek(by_clock, unix_ms))
+            anchor = ring.anchor(ring.seek(by_clock, unix_ms))
+            if anchor:
+                self.well = by_number(anchor) - 1
 
     @property
     def cursor(self):
@@ -78,9 +89,9 @@ class Reader:
         """The next n samples, fewer if there are not so many."""
         buffer = self._buffer
         while len(buffer) < n:
-            sample = self.read()
+            sample = self.read(_PATIENCE)
             if sample is None:
-                break
+                break  # nothing more, or `more`: ask again soon
             buffer.append(sample)
         return buffer[:n] if len(buffer) > n else buffer
 
@@ -93,26 +104,38 @@ class Reader:
 
         None and `more` after so many samples that were not wanted."""
         self.more = False
-        while True:
+        if self._torn:
+            self._find()
+        self._torn = True
+        sample = self._read(patience)
+        self._torn = False
+        if self._seq > self.well:
+            self.well = self._seq
+        return sample
+
+    def _read(self, patience):
+        while patience:
             known = self._known
             if self._at < self._end:
                 try:
                     self._at = known.decode(self._frames.buf, self._at)
                 except (ValueError, IndexError):  # the points' names are lost, or a damage that its CRC did not show
                     self._at = self._end
+                    patience -= 1
                     continue
                 self._seq += 1
                 self.time += known.dt
-                if self._seq > self._from and self._wanted:
+                if self._seq > self._from:
                     point = self.points[known.index]
                     if self._cloud or point.history:
                         return self._sample(point)
-                patience -= 1
-                if not patience:
-                    self.more = True
-                    return None
             elif not self._next():
                 return None
+            elif self._wanted:
+                continue
+            patience -= 1
+        self.more = True
+        return None
 
     def again(self):
         """The sample that read() gave last, with its time, if that is known by now."""
@@ -143,11 +166,15 @@ class Reader:
         while True:
             kind = frames.next()
             if kind == DATA:
-                self._at = frames.start
                 self._end = frames.end
+                self._at = frames.start if self._wanted else self._end
                 return True
             if kind == ANCHOR:
-                self._anchor(bytes(memoryview(frames.buf)[frames.start : frames.end]))
+                try:
+                    self._anchor(bytes(memoryview(frames.buf)[frames.start : frames.end]))
+                except (OSError, MemoryError):
+                    frames.at -= frames.end + 2  # it is still to be read
+                    raise
             elif kind == MARK:
                 if frames.buf[frames.start] == CLOCK:
                     self._offset = struct.unpack_from("<Q", frames.buf, frames.start + 1)[0]
@@ -163,8 +190,14 @@ class Reader:
         while serial <= ring.serial:
             anchor = ring.anchor(serial)
             if anchor is not None:
-                self._anchor(anchor)
-                break
+                # Between two sectors of one and the same time without the cloud there is nothing for it.
+                local = self._cloud and anchor[-1] & _LOCAL and serial < ring.serial
+                following = ring.anchor(serial + 1) if local else None
+                if following is None or following[-1] != anchor[-1]:
+                    self._anchor(anchor)
+                    break
+                self._seq = -1  # what is passed over is not missing
+                self.well = max(self.well, by_number(following) - 1)
             serial += 1
         else:
             # The header of the last sector is damaged: what its frames mean is known from its next anchor on only.
@@ -182,15 +215,18 @@ class Reader:
         self._estimated = False
         self._searched = None
         if names != self.names:
-            self.names = names
             self.points = self._journal.points if names == self._journal.names else self._old(names)
             self._known = Samples(len(self.points or ()))
+            self.names = names
         else:
             self._known.reset()
-        self._wanted = self.points and not (self._cloud and flags & _LOCAL)
+        self._wanted = self.points
+        if self._cloud and flags & _LOCAL:
+            self._wanted = False
+            self._seq = -1  # not missing
 
     def _resolve(self):
-        # The clock was not known here: its next mark tells. Headers show in which sector that is.
+        # The clock was not known here: its next mark tells, exactly if it is of the same start of the unit.
         ring = self._journal.ring
         if self._searched == (ring.serial, ring.at):
             return
@@ -198,39 +234,61 @@ class Reader:
         frames = Frames(ring)
         frames.serial = serial = self._frames.serial
         frames.at = self._frames.at
-        while not self._scan(frames) and serial < ring.serial:
-            anchor = None
-            while serial < ring.serial and (anchor is None or not self._tells(anchor)):
-                serial += 1
-                anchor = ring.anchor(serial)
-            # What tells may have come earlier: in the sector before, which was read if it is the one we are in.
-            if serial - 1 > self._frames.serial:
-                frames.begin(serial - 1)
-                if self._scan(frames):
-                    return
-            if anchor and self._dates(anchor):
-                return
+        if self._scan(frames):
+            return
+        # Headers show in which sector this start ended, or learnt the time.
+        while serial < ring.serial:
+            serial += 1
+            anchor = ring.anchor(serial)
+            if anchor:
+                _, _, offset, _, boot = struct.unpack_from(_BEGIN, anchor)
+                if offset or boot != self.boot:
+                    if serial - 1 > self._frames.serial:
+                        frames.begin(serial - 1)
+                        if self._scan(frames):
+                            return
+                    if boot == self.boot:
+                        self._offset = offset
+                        return
+                    break
+        if serial == ring.serial and serial > self._frames.serial:
             frames.begin(serial)
+            if self._scan(frames):
+                return
+        # It never learnt it. In which sector a later one did is the same for all of them.
+        first = max(serial, self._frames.serial + 1)
+        known, offset = self._later
+        if known < first:
+            offset = 0
+            for known in range(first, ring.serial + 1):
+                anchor = ring.anchor(known)
+                offset = anchor and struct.unpack_from(_BEGIN, anchor)[2]
+                if offset:
+                    self._later = (known, offset)
+                    break
+        if offset:
+            self._offset = offset
+        else:
+            frames.begin(ring.serial)
+            if ring.serial == self._frames.serial:
+                frames.at = self._frames.at
+            self._scan(frames, True)
+        self._estimated = True
 
-    def _scan(self, frames):
-        # Whether something in the rest of a sector tells the time.
+    def _scan(self, frames, other=False):
+        # Whether something in the rest of a sector tells the time, of this start of the unit or of any.
+        boot = -1 if other else self.boot
         while True:
             kind = frames.next()
             if kind == END:
                 return False
+            offset = 0
             if kind == MARK and frames.buf[frames.start] == CLOCK:
-                self._offset = struct.unpack_from("<Q", frames.buf, frames.start + 1)[0]
+                offset = struct.unpack_from("<Q", frames.buf, frames.start + 1)[0]
+            elif kind == ANCHOR:
+                _, _, offset, _, its = struct.unpack_from(_BEGIN, frames.buf, frames.start)
+                if its != boot and not other:
+                    return False
+            if offset:
+                self._offset = offset
                 return True
-            if kind == ANCHOR and self._dates(memoryview(frames.buf)[frames.start : frames.end]):
-                return True
-
-    def _tells(self, anchor):
-        _, _, offset, _, boot = struct.unpack_from(_BEGIN, anchor)
-        return offset or boot != self.boot
-
-    def _dates(self, anchor):
-        _, _, offset, _, boot = struct.unpack_from(_BEGIN, anchor)
-        if boot != self.boot:
-            self._estimated = True  # the power failed in between
-        self._offset = offset
-        return offset

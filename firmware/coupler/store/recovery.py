@@ -3,6 +3,7 @@ from coupler.const import const
 from coupler.store.ring import ANCHOR, END, SECTOR, Frames
 
 _DAMAGED = const(-2)
+_BLANKS = const(3)
 _NEAR = const(300)  # bytes, more than a frame of samples has
 
 
@@ -22,7 +23,8 @@ def open_ring(ring, frame=None):
     while high - low > 1:
         probe = middle = (low + high) // 2
         found = ring.header(probe)
-        while found == _DAMAGED and probe + 1 < high:
+        # A blank one may be one that refused its header.
+        while (found == _DAMAGED or found < 0 and probe < middle + _BLANKS) and probe + 1 < high:
             probe += 1
             found = ring.header(probe)
         if found == base + probe:

@@ -85,8 +85,9 @@ class Ring:
         struct.pack_into(_HEAD, header, 0, _MAGIC, serial)
         header[_LEAD:-4] = self._owner.anchor()
         struct.pack_into("<I", header, self.start - 4, binascii.crc32(memoryview(header)[:-4]))
-        self._flash.program(self._place(serial), header)
         self.serial = serial
+        self.at = SECTOR  # should it refuse: the next one then
+        self._flash.program(self._place(serial), header)
         self.at = self.start
 
     def prepare(self):
@@ -94,7 +95,8 @@ class Ring:
         serial = self.serial + 1
         if self.prepared():
             return
-        while self.header(serial % self.count) == _DAMAGED and self._torn(serial):
+        last = serial + self.count - 2  # never the sector that is in use
+        while serial < last and self.header(serial % self.count) == _DAMAGED and self._torn(serial):
             serial += 1
         gone = serial - self.count
         while self.oldest <= gone:

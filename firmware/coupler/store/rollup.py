@@ -37,7 +37,7 @@ def write(groups, cells, following):
             out[i] = 0
         yield from _frame(groups, out, at - _HEAD, _ALIGN)
         _end(groups, following)
-    except OSError:
+    except (OSError, MemoryError):
         groups.told = None
         groups.parts = 0
         ring.at = SECTOR  # it may be this sector
@@ -77,7 +77,7 @@ def _end(groups, following):
     groups.parts += ENDED
     try:
         _anchor(groups)
-    except OSError:
+    except (OSError, MemoryError):
         groups.begin(*before)
         groups.number -= 1
         raise

@@ -44,7 +44,8 @@ class Settings:
         data = text.encode()
         if len(data) > _MOST:
             raise ValueError("settings: %s: %d bytes in all, at most %d" % (", ".join(changes), len(data), _MOST))
-        self._snapshot.save(data)
+        for _ in range(2):  # so that one flipped bit does not bring an old choice back
+            self._snapshot.save(data)
 
     def _load(self):
         # Any bytes will do, on all three interpreters.

@@ -109,7 +109,7 @@ class History:
             return True
         except StopIteration:
             more = True
-        except OSError:
+        except (OSError, MemoryError):
             self.failed += 1
             more = False
         self._work = None
@@ -185,7 +185,7 @@ class History:
 
         try:
             yield from roll(self)
-        except OSError:
+        except (OSError, MemoryError):
             self._roll = True
             raise
 

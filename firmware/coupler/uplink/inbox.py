@@ -62,7 +62,10 @@ class Inbox:
             status, answer = 500, {"error": "%s: %s" % (type(e).__name__, e)}
         finally:
             self._under_way -= 1
-        self._answer(status, request_id, answer)
+        try:
+            self._answer(status, request_id, answer)
+        except MemoryError:
+            self._answer(500, request_id, {"error": "no memory for the answer of %s" % name})
 
     def _answer(self, status, request_id, answer):
         session = self._session

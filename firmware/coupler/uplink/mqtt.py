@@ -123,13 +123,15 @@ class Mqtt:
         if qos and len(self.in_flight) >= self.window:
             return None
         name = topic.encode()
+        ident = 0
         out = _packet(_PUBLISH | qos << 1 | (1 if retain else 0), 2 + len(name) + (2 if qos else 0) + len(payload))
         _string(out, name)
         if qos:
             ident = self._next_id()
             out += struct.pack(">H", ident)
-            self.in_flight.append([ident, out, token])
         out += payload
+        if qos:  # now that it is whole: memory may have run out
+            self.in_flight.append([ident, out, token])
         self._quiet = 0
         return out
 

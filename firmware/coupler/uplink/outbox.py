@@ -6,7 +6,7 @@ from coupler.uplink.senml import pack
 _PACK = const(24)  # samples
 _PACK_BYTES = const(2048)
 _WINDOW = const(4)  # packs on the way; the MQTT window has room for other things besides
-_GATHERED = const(64)  # samples of a pack when they gather for an interval; then one pack is on the way
+_GATHERED = const(48)  # samples of a pack when they gather for an interval; then one pack is on the way
 _GATHERED_BYTES = const(4096)
 _AHEAD = const(256)  # samples sent but not yet in the store, when the store's acknowledgement counts
 
@@ -24,7 +24,8 @@ class Outbox:
         self._source = source
         self._by_store = cloud["ack"] == "store"
         self.interval = cloud.get("interval", 0)
-        self._last = None  # ticks of the last pack but for those of a backlog
+        self._last = None  # ticks when the last interval was over
+        self._draining = False  # what had gathered then is not all on its way
         self._count = count
         self._sent = 0  # seq of the last sample that was sent
         self._flying = 0
@@ -54,31 +55,36 @@ class Outbox:
         if self._by_store and self._sent - source.cursor >= _AHEAD:
             return None
         most = _GATHERED if interval else _PACK
-        samples = source.peek(most)
-        if not samples:
-            return None
-        if len(samples) < most:
-            # What is there goes at once while the line is idle; while a pack is on the way, smaller ones gather.
-            if self._flying:
+        if interval and not self._draining:
+            now = self._hal.ticks_ms()
+            if self._last is not None and 0 <= self._hal.ticks_diff(now, self._last) < interval:
                 return None
-            if interval:
-                now = self._hal.ticks_ms()
-                if self._last is not None and 0 <= self._hal.ticks_diff(now, self._last) < interval:
-                    return None
-                self._last = now
+            self._last = now
+            self._draining = True  # all that is there now
+        samples = source.peek(most)
+        if len(samples) < most:
+            self._draining = False
+            # What is there goes at once while the line is idle; while a pack is on the way, smaller ones gather.
+            if not samples or self._flying:
+                return None
         limit = _GATHERED_BYTES if interval else _PACK_BYTES
         payload = pack(self._dialect.client_id, samples)
         while len(payload) > limit and len(samples) > 1:
             samples = samples[: len(samples) // 2]
+            self._draining = True
             payload = pack(self._dialect.client_id, samples)
-            self._last = None  # the rest goes as soon as it can
-        source.skip(len(samples))
         token = (samples[0][0], samples[-1][0])
+        packet = self._mqtt.publish(self._dialect.telemetry, payload, 1, False, token)
+        source.skip(len(samples))
         self._sent = token[1]
         self._flying += 1
         self._count["packs"] += 1
         self._count["samples"] += len(samples)
-        return self._mqtt.publish(self._dialect.telemetry, payload, 1, False, token)
+        return packet
+
+    def more(self):
+        """The source has not got to its end: ask again soon."""
+        return self._source.more and self._mqtt.connected and self._flying < _WINDOW
 
     def acked(self, token):
         """The broker has the packet that was published with this token."""

@@ -15,6 +15,7 @@ from coupler.uplink.plain import Plain
 _KEEP_ALIVE_S = const(60)
 _STABLE_MS = const(30000)  # a link that held for so long earns a fresh start of the back-off
 _GOODBYE_S = const(2)
+_PIECE_MS = const(20)  # between two looks at what the source passes over
 _MAX_OUT = const(4096)  # bytes of answers that wait to be written, before reading stops
 
 
@@ -146,7 +147,8 @@ class Session:
             await link.open(ip, self._stage, self._mqtt.connect())
             self.count["stalled_ms"] = max(self.count["stalled_ms"], link.stalled)
             self._stage("mqtt")
-            await self._serve(link)
+            if not self._stopping:
+                await self._serve(link)
         except Exception as e:  # noqa: BLE001 - whatever it is, it ends this connection only, and it is named
             self._fault(e)
             code = getattr(e, "code", 1000)
@@ -274,6 +276,9 @@ class Session:
             packet = self.outbox.next() if self._mqtt.connected else None
             if packet:
                 await link.write(link.frame(packet))
+                continue
+            if self.outbox.more():
+                await self._hal.sleep_ms(_PIECE_MS)
                 continue
             self._wake.clear()
             await self._wake.wait()
