@@ -4,8 +4,8 @@
 # what the clock showed at which of them; so a clock that is set late, or wrongly, changes no record and no difference.
 #
 # Anchor (in a sector's header, and wherever the thread is taken up again): number of the sample that follows, own time,
-# clock minus own time (0: not known), cursor, boot, samples dropped so far, number of the points' names, the period: odd
-# when what follows is for this unit alone.
+# clock minus own time (0: not known), cursor, boot, samples dropped so far, number of the points' names, the period:
+# odd when what follows is for this unit alone.
 import struct
 
 from coupler.const import const
