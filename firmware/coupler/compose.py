@@ -116,6 +116,10 @@ def session(unit):
     made = Session(hal, unit.config["cloud"], identity, Reader(unit.journal, unit.former), info)
     made.inbox.call = unit.call
     made.bus = unit.serial
+    if "scope" in unit.config["cloud"]:
+        azure = made.dialect
+        azure.assign(*unit.setting("hub", (None, None)))  # pyright: ignore[reportAttributeAccessIssue]
+        azure.assigned = lambda scope, hub: unit.remember("hub", [scope, hub])  # pyright: ignore
     unit.journal.on_flush = made.wake
     unit.health.add("cloud", "link", lambda: made.count)
     return made

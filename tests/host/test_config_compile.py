@@ -92,8 +92,6 @@ def test_the_smallest_configuration_has_the_cloud_off(make: Site) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "field"),
     [
-        ('dialect = "plain"', 'dialect = "azure"', "cloud.dialect"),
-        ('ack = "broker"', 'ack = "store"', "cloud.ack"),
         ('kind = "ethernet"', 'kind = "modem"', "network.kind"),
     ],
 )
@@ -104,6 +102,18 @@ def test_what_this_version_cannot_do_is_refused_and_not_dropped(make: Site, old:
         UsageError, match=rf":{line_of(text, new)}: {re.escape(field)}: .*not supported by this version"
     ):
         compile_config(config)
+
+
+def test_azure_has_a_path_of_its_own_and_alone_a_scope(make: Site) -> None:
+    azure = 'dialect = "azure"\nscope = "0ne000A1B2C"'
+    assert compiled(make(swap('dialect = "plain"', azure)))["cloud"]["scope"] == "0ne000A1B2C"
+    for text, field in (
+        (swap('dialect = "plain"', 'dialect = "plain"\nscope = "x"'), "cloud.scope"),
+        (swap('dialect = "plain"', azure).replace(":8443/mqtt", ":8443/other"), "cloud.url"),
+    ):
+        with pytest.raises(UsageError, match=rf": {re.escape(field)}: "):
+            make(text)
+    assert compiled(make(swap('ack = "broker"', 'ack = "store"')))["cloud"]["ack"] == "store"
 
 
 def test_an_ethernet_configuration_is_refused_for_a_board_without_ethernet(make: Site) -> None:

@@ -1,7 +1,9 @@
 """A unit's cloud link and nothing else, on whatever interpreter runs it; the tests of the session start it.
 
 usage: uplink_unit.py FIRMWARE_DIR SETTINGS_JSON_FILE
-Prints a JSON line whenever the session's status or cursor changed.
+Prints a JSON line whenever the session's status or cursor changed. With `flash`, a file, the journal outlives the
+process, and killing it is a power cut. With `log`, another file, that gets a line for each sample: p before it is put,
+d when it is durable.
 """
 # ruff: noqa: PTH123, UP041 - MicroPython has neither
 
@@ -46,6 +48,9 @@ class Hal:
     def ticks_diff(self, a, b):
         return time.ticks_diff(a, b) if MICROPYTHON else a - b
 
+    async def sleep_ms(self, ms):
+        await asyncio.sleep(ms / 1000)
+
     def now_ms(self):
         return int(time.time() * 1000)
 
@@ -84,9 +89,55 @@ class Bus:
 
 
 class Point:
-    name = "field/meter/" + SETTINGS.get("point", "power")
-    unit = "W"
-    history = False
+    def __init__(self, name, history=False):
+        self.name = "field/meter/" + name
+        self.unit = "W"
+        self.history = history
+
+
+def points():
+    found = [Point(SETTINGS.get("point", "power"))]
+    if "log" in SETTINGS:
+        found.append(Point("energy", True))
+    return found
+
+
+def flash():
+    from nor import SECTOR, Nor, PowerCut
+
+    class File(Nor):
+        """Each operation of the chip is one write to the file, in its order. `cut`, as of cut_after(): the power fails
+        within an operation."""
+
+        def __init__(self, sectors, path):
+            super().__init__(sectors)
+            try:
+                with open(path, "rb") as f:
+                    self.data = bytearray(f.read())
+            except OSError:
+                with open(path, "wb") as f:
+                    f.write(self.data)
+            self._file = open(path, "r+b") if MICROPYTHON else open(path, "r+b", buffering=0)  # noqa: SIM115
+            assert len(self.data) == sectors * SECTOR
+            if "cut" in SETTINGS:
+                self.cut_after(*SETTINGS["cut"])
+
+        def _operation(self, at, new):
+            try:
+                super()._operation(at, new)
+            except PowerCut:
+                self._save(at, len(new))
+                os.system("kill -9 $PPID")  # MicroPython has no other way
+                raise
+            self._save(at, len(new))
+
+        def _save(self, at, n):
+            self._file.seek(at)
+            self._file.write(memoryview(self.data)[at : at + n])
+
+    if "flash" in SETTINGS:
+        return File(SETTINGS.get("sectors", 64), SETTINGS["flash"])
+    return Nor(8)
 
 
 def read(name):
@@ -105,6 +156,25 @@ async def produce(hal, source):
             await asyncio.sleep(period / 1000)
 
 
+async def produce_logged(hal, source):
+    # Two of three samples are of the point with history. The value tells number and start, so that a number that is
+    # given twice shows.
+    with open(SETTINGS["log"], "a") as log:
+        for _ in range(SETTINGS.get("samples", 1000000)):
+            while source.waiting() >= SETTINGS.get("capacity", _CAPACITY):
+                await asyncio.sleep(0.005)
+            seq = source.next
+            index = 1 if seq % 3 else 0
+            value = seq * 1000 + SETTINGS["boot"]
+            log.write(f"p {seq} {index} {value}\n")
+            log.flush()
+            source.put(index, value, None, hal.ticks_ms())
+            source.flush()
+            log.write(f"d {seq} {index} {value}\n")
+            log.flush()
+            await asyncio.sleep(SETTINGS.get("period_ms", 50) / 1000)
+
+
 async def watch(source, session, done):
     last = None
     longest = 0
@@ -121,7 +191,11 @@ async def watch(source, session, done):
             memory = gc.mem_alloc() if MICROPYTHON else 0
             print(json.dumps({"status": status, "acked": source.cursor, "longest_ms": longest, "memory": memory}))
         for key, value in until.items():
-            if source.cursor >= value if key == "acked" else count[key] >= value:
+            if key == "waiting":
+                reached = source.waiting() <= value and session.status["state"] == "online"
+            else:
+                reached = source.cursor >= value if key == "acked" else count[key] >= value
+            if reached:
                 done.set()
                 return
 
@@ -147,18 +221,18 @@ async def main():
     from coupler.store.reader import Reader
     from coupler.uplink.link import Link
     from coupler.uplink.session import Session
-    from nor import Nor
 
     if "patience_ms" in SETTINGS:
         Link.tcp_ms = Link.tls_ms = Link.http_ms = Session.patience_ms = SETTINGS["patience_ms"]
     identity = {"id": SETTINGS["id"]}
     for part in ("cert", "key", "ca"):
         identity[part] = read(part + ".der")
-    flash = Nor(8)
-    source = Journal(hal, flash, 0, flash.sectors, [Point()], 7, 1, True)
+    chip = flash()
+    boot = SETTINGS.get("boot", 7)
+    source = Journal(hal, chip, 0, chip.sectors, points(), boot, 1, True)
     recover(source)
     source.clock(hal.now_ms())
-    info = {"boot": 7, "firmware": "test", "reported": lambda: {"revision": "abc"}}
+    info = {"boot": boot, "firmware": "test", "reported": lambda: {"revision": "abc"}}
     session = Session(hal, SETTINGS["cloud"], identity, Reader(source, None), info)
     source.on_flush = session.wake
     session.bus = Bus()
@@ -169,8 +243,17 @@ async def main():
         return 200, {"method": name, "got": arguments}
 
     session.inbox.call = call
+
+    def tell(**what):
+        print(json.dumps(dict(what, status=session.status, acked=source.cursor)))
+
+    session.inbox.desired = lambda content: tell(desired=content)
+    if "scope" in SETTINGS["cloud"]:
+        session.dialect.assigned = lambda *hub: tell(assigned=hub)
+        session.dialect.assign(*SETTINGS.get("assigned", (None, None)))
     done = asyncio.Event()
-    tasks = [asyncio.create_task(produce(hal, source)), asyncio.create_task(watch(source, session, done))]
+    producing = produce_logged if "log" in SETTINGS else produce
+    tasks = [asyncio.create_task(producing(hal, source)), asyncio.create_task(watch(source, session, done))]
     running = asyncio.create_task(session.run())
     try:
         await asyncio.wait_for(done.wait(), SETTINGS.get("seconds", 20))

@@ -3,7 +3,12 @@ import asyncio
 import json
 
 from coupler.const import const
-from coupler.uplink import plain
+
+# What a dialect makes of a message
+TAKEN = const(0)  # it was for the dialect itself; the value is what went wrong, or None
+DESIRED = const(1)
+METHOD = const(2)
+STORED = const(3)
 
 _AT_ONCE = const(4)  # methods that may be under way
 _TIMEOUT_S = const(30)
@@ -36,10 +41,14 @@ class Inbox:
             session.count["refused"] += 1
             return
         kind, value, name, request_id = content
-        if kind == plain.STORED:
+        if kind == STORED:
             session.outbox.stored(value)
             session.wake()
-        elif kind == plain.DESIRED:
+        elif kind == TAKEN:
+            if value:
+                session.count["refused"] += 1
+                session.status["text"] = value
+        elif kind == DESIRED:
             if self.desired:
                 self.desired(value)
         elif again and topic in self._recent:

@@ -69,7 +69,7 @@ class Mqtt:
         self.in_flight = []  # [packet id, packet, token], oldest first
         self._client_id = client_id
         self._will = will
-        self._user = user
+        self.user = user
         self._password = password
         self._clean = clean
         self._last_id = 0
@@ -101,9 +101,9 @@ class Mqtt:
             flags |= 0x2C if self._will[2] else 0x0C
             _string(body, self._will[0])
             _string(body, self._will[1])
-        if self._user is not None:
+        if self.user is not None:
             flags |= 0x80
-            _string(body, self._user)
+            _string(body, self.user)
             if self._password is not None:
                 flags |= 0x40
                 _string(body, self._password)

@@ -68,11 +68,11 @@ class Outbox:
             if not samples or self._flying:
                 return None
         limit = _GATHERED_BYTES if interval else _PACK_BYTES
-        payload = pack(self._dialect.client_id, samples)
+        payload = pack(self._dialect.id, samples)
         while len(payload) > limit and len(samples) > 1:
             samples = samples[: len(samples) // 2]
             self._draining = True
-            payload = pack(self._dialect.client_id, samples)
+            payload = pack(self._dialect.id, samples)
         token = (samples[0][0], samples[-1][0])
         packet = self._mqtt.publish(self._dialect.telemetry, payload, 1, False, token)
         source.skip(len(samples))

@@ -1,19 +1,19 @@
 # The plain dialect: which topic carries what on a broker of one's own. The Azure dialect has the same methods.
 import json
 
-from coupler.const import const
-
-DESIRED = const(1)
-METHOD = const(2)
-STORED = const(3)
+from coupler.uplink.inbox import DESIRED, METHOD, STORED
 
 
 class Plain:
     user = None
-    password = None
+    retain = True
+    max_packet = 4096
+    prepare = None  # what is to be done before each attempt
+    due = None  # what the dialect has to publish itself, see the Azure dialect
 
-    def __init__(self, device_id):
-        self.client_id = device_id
+    def __init__(self, device_id, cloud=None):
+        self.id = self.client_id = device_id
+        self.cloud = cloud
         self._root = "kobler/" + device_id + "/"
         self.telemetry = self._root + "telemetry"
         self.presence = self._root + "presence"
@@ -29,6 +29,9 @@ class Plain:
     def state(self, state, info):
         """The payload of presence; state: online or offline."""
         return json.dumps({"state": state, "boot": info.get("boot", 0), "firmware": info.get("firmware", "")}).encode()
+
+    def report(self, properties):
+        return json.dumps(properties).encode()
 
     def incoming(self, topic, payload):
         """(DESIRED, object, None, None), (METHOD, arguments, name, request id), (STORED, seq, None, None), None.

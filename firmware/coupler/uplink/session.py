@@ -10,7 +10,6 @@ from coupler.uplink import mqtt
 from coupler.uplink.inbox import Inbox
 from coupler.uplink.link import Link
 from coupler.uplink.outbox import Outbox
-from coupler.uplink.plain import Plain
 
 _KEEP_ALIVE_S = const(60)
 _STABLE_MS = const(30000)  # a link that held for so long earns a fresh start of the back-off
@@ -30,19 +29,22 @@ class Session:
     patience_ms = 20000  # a packet unanswered for so long means that the link is dead
 
     def __init__(self, hal, cloud, identity, source, info):
-        if cloud["dialect"] != "plain":
+        if cloud["dialect"] == "plain":
+            from coupler.uplink.plain import Plain as Dialect
+        elif cloud["dialect"] == "azure":
+            from coupler.uplink.azure import Azure as Dialect
+        else:
             raise ValueError("cloud dialect %r is not known" % cloud["dialect"])
         self._hal = hal
-        self._cloud = cloud
         self._identity = identity
         self._info = info
-        self.dialect = Plain(identity["id"])
-        will = (self.dialect.presence, self.dialect.state("offline", info), True)
-        self._mqtt = mqtt.Mqtt(self.dialect.client_id, _KEEP_ALIVE_S, will=will)
+        self.dialect = dialect = Dialect(identity["id"], cloud)
+        will = (dialect.presence, dialect.state("offline", info), dialect.retain)
+        self._mqtt = mqtt.Mqtt(dialect.client_id, _KEEP_ALIVE_S, max_packet=dialect.max_packet, will=will)
         self.count = {"attempts": 0, "connects": 0, "failures": 0, "packs": 0, "samples": 0, "acked": 0, "repeated": 0}
         self.count.update({"received": 0, "refused": 0, "oversize": 0, "answers_lost": 0, "stalled_ms": 0})
         self.status = {"state": "idle", "error": None, "text": "", "address": None, "since": None, "count": self.count}
-        self.outbox = Outbox(hal, self.dialect, self._mqtt, source, cloud, self.count)
+        self.outbox = Outbox(hal, dialect, self._mqtt, source, cloud, self.count)
         self.inbox = Inbox(self)
         self._wake = asyncio.Event()
         self._over = asyncio.Event()
@@ -72,11 +74,10 @@ class Session:
     def report(self):
         """Publishes the reported properties, if connected: they are sent at each connect anyway."""
         if self._mqtt.connected:
-            import json
-
+            dialect = self.dialect
             reported = self._info.get("reported")
-            payload = json.dumps(reported() if callable(reported) else reported or {}).encode()
-            self.post(self.dialect.reported, payload, True)
+            payload = dialect.report(reported() if callable(reported) else reported or {})
+            self.post(dialect.reported, payload, dialect.retain)
 
     def post(self, topic, payload, retain=False):
         """Publish at QoS 1, once, for what is no sample; False when there is no room or no connection."""
@@ -118,6 +119,8 @@ class Session:
             for part in ("ca", "cert", "key"):
                 if not self._identity.get(part):
                     raise NetError("tls", "this unit has no certificate yet (%s is missing)" % part)
+            if self.dialect.prepare:
+                await self.dialect.prepare(self._hal, self._identity, self._stage, self.status["error"], self.bus)
             addresses = await self._resolve()
         except (NetError, OSError) as e:
             self._fault(e)
@@ -135,14 +138,15 @@ class Session:
         from coupler.net.resolve import resolve
 
         try:
-            return await resolve(self._hal, self._cloud["host"])
+            return await resolve(self._hal, self.dialect.cloud["host"])
         finally:
             self._hal.forget("coupler.net.dns")
 
     async def _connection(self, ip):
         # True when the broker accepted us: if it broke later, the name is resolved afresh before the next attempt.
-        self._link = link = Link(self._hal, self._cloud, self._identity, self.bus)
+        self._link = link = Link(self._hal, self.dialect.cloud, self._identity, self.bus)
         code = 1000
+        self._mqtt.user = self.dialect.user
         try:
             await link.open(ip, self._stage, self._mqtt.connect())
             self.count["stalled_ms"] = max(self.count["stalled_ms"], link.stalled)
@@ -209,6 +213,8 @@ class Session:
             packet = None if self._over.is_set() else self._mqtt.elapsed(ms, self.patience_ms)
             if packet:
                 self._put(link.frame(packet))
+            if self._mqtt.connected:
+                self._due(ms)
             if self.outbox.interval:
                 self.wake()
 
@@ -249,10 +255,12 @@ class Session:
                 self._connected(a)
             elif kind == mqtt.OVERSIZE:
                 self.count["oversize"] += 1
-            elif kind == mqtt.SUBSCRIBED and 128 in a:
-                self.count["refused"] += 1
-                self.status["error"] = "mqtt-refused"
-                self.status["text"] = "the broker refused a subscription"
+            elif kind == mqtt.SUBSCRIBED:
+                if 128 in a:
+                    self.count["refused"] += 1
+                    self.status["error"] = "mqtt-refused"
+                    self.status["text"] = "the broker refused a subscription"
+                self._due(None)
 
     def _connected(self, session_present):
         self.count["connects"] += 1
@@ -261,9 +269,14 @@ class Session:
         self.status["since"] = self._hal.now_ms()
         self._stage("online")
         self.outbox.connected(session_present)
-        self._put(self._link.frame(self._mqtt.subscribe(self.dialect.subscriptions(self._cloud["ack"]))))
-        self.post(self.dialect.presence, self.dialect.state("online", self._info), True)
+        self._put(self._link.frame(self._mqtt.subscribe(self.dialect.subscriptions(self.dialect.cloud["ack"]))))
+        self.post(self.dialect.presence, self.dialect.state("online", self._info), self.dialect.retain)
         self.report()
+
+    def _due(self, ms):
+        due = self.dialect.due
+        for topic, payload in due(ms) if due else ():
+            self.post(topic, payload)
 
     async def _pump(self, link):
         while True:
@@ -284,6 +297,7 @@ class Session:
             await self._wake.wait()
 
     async def _goodbye(self, link):
-        packet = self._mqtt.publish(self.dialect.presence, self.dialect.state("offline", self._info), 0, True)
+        dialect = self.dialect
+        packet = self._mqtt.publish(dialect.presence, dialect.state("offline", self._info), 0, dialect.retain)
         await link.write(link.frame(packet))
         await link.write(link.frame(self._mqtt.disconnect()))

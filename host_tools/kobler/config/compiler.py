@@ -67,6 +67,8 @@ def _cloud(cloud: Cloud) -> Json:
     result |= {"dialect": cloud.dialect, "ack": cloud.ack}
     if cloud.interval:
         result["interval"] = cloud.interval
+    if cloud.scope is not None:
+        result["scope"] = cloud.scope
     return result
 
 

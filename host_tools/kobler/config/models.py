@@ -47,6 +47,7 @@ class Cloud(Table):
     url: Annotated[values.CloudUrl, BeforeValidator(values.cloud_url)] | None = None
     dialect: Literal["plain", "azure"] = "plain"
     ack: Literal["broker", "store"] = "broker"
+    scope: Annotated[str, BeforeValidator(values.text(64))] | None = None
     interval: Annotated[int, _time(0, _HOUR, '"0s" to "1h"')] = 0
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from ..toml_source import Key, Problem
-from .models import Bus, Config, Network, Point, Unit
+from .models import Bus, Cloud, Config, Network, Point, Unit
 from .points import check_point
 
 _LATER = "is not supported by this version"
@@ -24,6 +24,7 @@ def contradictions(config: Config) -> Iterator[Problem]:
         yield Problem(("cloud", "url"), "is missing: enabled = true needs to know where to connect")
     if config.cloud.enabled and not config.network.ntp:
         yield Problem(("network", "ntp"), "is empty: certificates cannot be checked without the time")
+    yield from _cloud(config.cloud)
     yield from _repeated(config.bus, "name", ())
     for at, bus in each(config.bus, "bus", ()):
         yield from _bus(bus, at)
@@ -54,10 +55,6 @@ def unsupported(config: Config) -> Iterator[Problem]:
     """What is right but cannot run on the firmware of this version: refused, not dropped."""
     if config.network.kind == "modem":
         yield Problem(("network", "kind"), f"'modem' {_LATER}; supported: 'ethernet', 'wifi'")
-    if config.cloud.dialect != "plain":
-        yield Problem(("cloud", "dialect"), f"{config.cloud.dialect!r} {_LATER}; supported: 'plain'")
-    if config.cloud.ack != "broker":
-        yield Problem(("cloud", "ack"), f"{config.cloud.ack!r} {_LATER}; supported: 'broker'")
     serial = [at for at, bus in each(config.bus, "bus", ()) if bus.kind == "rtu"]
     for at in serial[1:]:
         yield Problem((*at, "kind"), f"a second bus of kind 'rtu' {_LATER}: boards have one RS-485 port")
@@ -77,6 +74,13 @@ def _repeated(items: Iterable[Bus | Unit | Point], field: str, at: Key) -> Itera
             what = f"{value!r} is already the {field} of {table}[{seen[value]}]; each may be there once"
             yield Problem((*at, table, index, field), what)
         seen.setdefault(value, index)
+
+
+def _cloud(cloud: Cloud) -> Iterator[Problem]:
+    if cloud.scope is not None and cloud.dialect != "azure":
+        yield Problem(("cloud", "scope"), "is of Azure's provisioning service; allowed only with dialect = 'azure'")
+    if cloud.dialect == "azure" and cloud.url is not None and cloud.url.path not in ("", "/", "/mqtt"):
+        yield Problem(("cloud", "url"), f"{cloud.url.path!r}: IoT Hub has a path of its own; leave it away")
 
 
 def _network(network: Network) -> Iterator[Problem]:
