@@ -47,11 +47,11 @@ def test_the_room_is_what_the_firmware_gives_each_ring() -> None:
     for sectors in (32, 64, 100, 256, 1024, 4096):
         has = sizing.room(sectors, "x")
         regions = {name: count for name, (_, count) in layout(sectors).items()}
-        assert (has.samples, has.hours, has.days) == tuple(
-            max(0, regions[name] - 2) * 4096 for name in ("journal", "hours", "days")
+        assert (has.samples, has.hours, has.days, has.names) == tuple(
+            max(0, regions[name] - 2) * 4096 for name in ("journal", "hours", "days", "names")
         )
         assert (regions["settings"], regions["vault"]) == (sizing.SETTINGS, sizing.VAULT)
-    assert sizing.room(4, "x") == sizing.Room("x", 0, 0, 0)
+    assert sizing.room(4, "x") == sizing.Room("x", 0, 0, 0, 6 * 4096)
 
 
 @given(
@@ -187,3 +187,11 @@ def test_what_is_not_named_is_not_compiled(make: Site) -> None:
     assert compiled(changed.with_cloud("wss://localhost"))["cloud"]["interval"] == 60000
     counting = compiled(make(swap('aggregate = "last"', 'aggregate = "count"')))
     assert counting["bus"][0]["units"][0]["blocks"][1]["p"][0]["r"]["agg"] == "count"
+
+
+def test_the_names_of_two_configurations_must_fit(make: Site) -> None:
+    rows = 'report = { max = "1h" }'
+    assert compile_config(make(site(400, rows, cloud=ON)), VIRTUAL)
+    text = refusal(make, site(500, rows, cloud=ON))
+    assert "bus: the names of 500 points take 14 KB, the board virtual has 12 KB for them: use shorter names" in text
+    assert compile_config(make(site(500, rows)), VIRTUAL), "nothing is kept of them"

@@ -12,7 +12,7 @@ def layout(sectors):
     rows = (
         ("settings", 2),
         ("vault", 2),
-        ("names", max(4, sectors // 32)),
+        ("names", max(8, sectors // 32)),
         ("hours", sectors * 9 // 64),
         ("days", sectors * 19 // 64),
     )

@@ -24,6 +24,7 @@ SPARE = 2  # of a ring: one is being filled, one is about to be erased
 STATISTICS = 16  # of a point, in an hour or a day
 STATISTICS_HEAD = 16  # of an hour or a day
 NUMBER = 3  # a sample of a number or a status, on average: differences are kept
+NAME = 20  # of a point, besides the names of bus, unit and point
 TEXT_HEAD = 12  # a sample of a text, without the text
 
 REPORT_MAX = 60_000  # ms; of a point that names none (points/load.py)
@@ -35,19 +36,20 @@ _ELSE = "or take a board with larger flash"
 
 @dataclass(frozen=True)
 class Room:
-    """The bytes that a unit has for certain: for samples, for statistics of hours, for those of days."""
+    """The bytes that a unit has for certain: for samples, for statistics of hours, for those of days, for names."""
 
     owner: str
     samples: int
     hours: int
     days: int
+    names: int
 
 
 def room(sectors: int, owner: str) -> Room:
     """What `sectors` of flash have room for; `owner` names them in messages."""
-    names, hours, days = max(4, sectors // 32), sectors * 9 // 64, sectors * 19 // 64
+    names, hours, days = max(8, sectors // 32), sectors * 9 // 64, sectors * 19 // 64
     samples = sectors - SETTINGS - VAULT - names - hours - days
-    return Room(owner, *(max(0, ring - SPARE) * SECTOR for ring in (samples, hours, days)))
+    return Room(owner, *(max(0, ring - SPARE) * SECTOR for ring in (samples, hours, days, names)))
 
 
 def room_of(board: Board) -> Room:
@@ -61,6 +63,7 @@ def shortages(config: Config, has: Room) -> Iterator[Problem]:
     spans = config.history
     yield from _statistics("hours", "h", -(-spans.hours // _HOUR), points, has.hours, has.owner)
     yield from _statistics("days", "d", -(-spans.days // _DAY), points, has.days, has.owner)
+    yield from _names(config, has)
     kept = _kept(config)
     rate = sum(each.bytes / each.slowest for each in kept)
     if rate * spans.instant <= has.samples:
@@ -116,6 +119,20 @@ def intervals(report: Report, period: int) -> tuple[int, int]:
         return max(1, -(-(ms - period // 2) // period))
 
     return readings(most) * period, readings(report.min) * period
+
+
+def _names(config: Config, has: Room) -> Iterator[Problem]:
+    # Of this configuration and of the one before, whose samples may still wait.
+    rows = [
+        len(f"{bus.name}/{unit.name}/{point.name}{point.unit or ''}".encode()) + NAME
+        for bus in config.bus
+        for unit in bus.unit
+        for point in unit.point
+        if config.cloud.enabled or point.history
+    ]
+    if sum(rows) * 2 > has.names:
+        what = f"the names of {len(rows)} points take {_up(sum(rows))}, {has.owner} has {has.names // 2048} KB for them"
+        yield Problem(("bus",), f"{what}: use shorter names, fewer points, {_ELSE}")
 
 
 def _statistics(key: str, unit: str, steps: int, points: int, has: int, owner: str) -> Iterator[Problem]:
