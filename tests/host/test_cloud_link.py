@@ -59,7 +59,7 @@ def test_samples_arrive_in_order_and_presence_is_kept(
         end = one.ended()
         assert end["status"]["state"] == "stopped" and end["status"]["count"]["connects"] == 1
         if interpreter == "micropython":  # where the handshake's arithmetic stops the loop
-            assert end["turns"] >= 2 and end["status"]["count"]["stalled_ms"] > 0, "no frame is on the serial bus then"
+            assert end["turns"] >= 1 and end["status"]["count"]["stalled_ms"] > 0, "no frame is on the serial bus then"
         assert broker.next(ROOT + "/presence")["state"] == "offline", "the goodbye"
 
 

@@ -140,9 +140,7 @@ def compare(rows, expected, tolerance, name):
         cell = expected[time]
         shown = (low, high, count, first, last, duration)
         wanted = (cell.low, cell.high, cell.count, cell.first, cell.last, cell.duration)
-        # A whole number above 2 ** 53 is exact, unless a fraction of the same point came in the same hour.
-        same = [a == b or a is not None and b is not None and float(a) == float(b) for a, b in zip(shown, wanted)]
-        assert all(same), (name, time, shown, wanted)
+        assert shown == wanted, (name, time, shown, wanted)
         if cell.low is None:
             assert mean is None
         elif not duration:
