@@ -48,7 +48,6 @@ class Reader:
         self._seq = -1  # of the last sample, whether delivered or not
         self._from = 0
         self._searched = None  # where the journal ended when it said nothing of the clock here
-        self._later = (-1, 0)  # the sector behind which the clock was known again, and what it showed
         self.seek(journal.cursor)
 
     def seek(self, seq):
@@ -226,7 +225,7 @@ class Reader:
             self._seq = -1  # not missing
 
     def _resolve(self):
-        # The clock was not known here: its next mark tells, exactly if it is of the same start of the unit.
+        # The clock was not known here: its next mark tells. Headers show in which sector that is.
         ring = self._journal.ring
         if self._searched == (ring.serial, ring.at):
             return
@@ -234,61 +233,39 @@ class Reader:
         frames = Frames(ring)
         frames.serial = serial = self._frames.serial
         frames.at = self._frames.at
-        if self._scan(frames):
-            return
-        # Headers show in which sector this start ended, or learnt the time.
-        while serial < ring.serial:
-            serial += 1
-            anchor = ring.anchor(serial)
-            if anchor:
-                _, _, offset, _, boot = struct.unpack_from(_BEGIN, anchor)
-                if offset or boot != self.boot:
-                    if serial - 1 > self._frames.serial:
-                        frames.begin(serial - 1)
-                        if self._scan(frames):
-                            return
-                    if boot == self.boot:
-                        self._offset = offset
-                        return
-                    break
-        if serial == ring.serial and serial > self._frames.serial:
-            frames.begin(serial)
-            if self._scan(frames):
+        while not self._scan(frames) and serial < ring.serial:
+            anchor = None
+            while serial < ring.serial and (anchor is None or not self._tells(anchor)):
+                serial += 1
+                anchor = ring.anchor(serial)
+            # What tells may have come earlier: in the sector before, which was read if it is the one we are in.
+            if serial - 1 > self._frames.serial:
+                frames.begin(serial - 1)
+                if self._scan(frames):
+                    return
+            if anchor and self._dates(anchor):
                 return
-        # It never learnt it. In which sector a later one did is the same for all of them.
-        first = max(serial, self._frames.serial + 1)
-        known, offset = self._later
-        if known < first:
-            offset = 0
-            for known in range(first, ring.serial + 1):
-                anchor = ring.anchor(known)
-                offset = anchor and struct.unpack_from(_BEGIN, anchor)[2]
-                if offset:
-                    self._later = (known, offset)
-                    break
-        if offset:
-            self._offset = offset
-        else:
-            frames.begin(ring.serial)
-            if ring.serial == self._frames.serial:
-                frames.at = self._frames.at
-            self._scan(frames, True)
-        self._estimated = True
+            frames.begin(serial)
 
-    def _scan(self, frames, other=False):
-        # Whether something in the rest of a sector tells the time, of this start of the unit or of any.
-        boot = -1 if other else self.boot
+    def _scan(self, frames):
+        # Whether something in the rest of a sector tells the time.
         while True:
             kind = frames.next()
             if kind == END:
                 return False
-            offset = 0
             if kind == MARK and frames.buf[frames.start] == CLOCK:
-                offset = struct.unpack_from("<Q", frames.buf, frames.start + 1)[0]
-            elif kind == ANCHOR:
-                _, _, offset, _, its = struct.unpack_from(_BEGIN, frames.buf, frames.start)
-                if its != boot and not other:
-                    return False
-            if offset:
-                self._offset = offset
+                self._offset = struct.unpack_from("<Q", frames.buf, frames.start + 1)[0]
                 return True
+            if kind == ANCHOR and self._dates(memoryview(frames.buf)[frames.start : frames.end]):
+                return True
+
+    def _tells(self, anchor):
+        _, _, offset, _, boot = struct.unpack_from(_BEGIN, anchor)
+        return offset or boot != self.boot
+
+    def _dates(self, anchor):
+        _, _, offset, _, boot = struct.unpack_from(_BEGIN, anchor)
+        if boot != self.boot:
+            self._estimated = True  # the power failed in between
+        self._offset = offset
+        return offset
