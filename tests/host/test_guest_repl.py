@@ -25,7 +25,7 @@ def test_the_friendly_repl_edits_continues_and_completes(tmp_path):
             board.guest.write(b"\x03")
             await board.until(b">>> ")
             board.guest.write(b"import sys\r")
-            await board.until(b">>> ")
+            await board.until(b"import sys\r\n>>> ")
             board.guest.write(b"sys.platf\t\r")
             assert b"sys.platform\r\n'esp32'" in await board.until(b">>> ")
             board.guest.write(b"7 * 6x\x7f\r")
