@@ -220,10 +220,12 @@ async def main():
     from coupler.store.opening import recover
     from coupler.store.reader import Reader
     from coupler.uplink.link import Link
+    from coupler.uplink.outbox import Outbox
     from coupler.uplink.session import Session
 
     if "patience_ms" in SETTINGS:
         Link.tcp_ms = Link.tls_ms = Link.http_ms = Session.patience_ms = SETTINGS["patience_ms"]
+        Outbox.repeat_ms = SETTINGS["patience_ms"]
     identity = {"id": SETTINGS["id"]}
     for part in ("cert", "key", "ca"):
         identity[part] = read(part + ".der")

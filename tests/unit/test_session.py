@@ -154,6 +154,23 @@ def test_a_store_that_never_acknowledges_is_not_flooded():
     assert b.write()[0][2][0] == sent + 1
 
 
+def test_what_the_store_does_not_acknowledge_goes_again_after_a_while():
+    b = Bench("store")
+    b.put(10)
+    for _, ident, _ in b.write():
+        b.puback(ident)
+    for _ in range(29):
+        assert not b.outbox.elapsed(1000)
+    assert b.write() == [] and b.outbox.elapsed(1000)
+    ((_, ident, seqs),) = b.write()
+    assert seqs == list(range(1, 11)), "it may have come later than we"
+    b.puback(ident)
+    b.outbox.stored(10)
+    for _ in range(100):
+        assert not b.outbox.elapsed(1000)
+    assert b.write() == []
+
+
 def test_samples_gather_for_an_interval_and_go_up_together():
     b = Bench(interval=10000)
     b.put(2)

@@ -28,8 +28,11 @@ class Outbox:
         self._draining = False  # what had gathered then is not all on its way
         self._count = count
         self._sent = 0  # seq of the last sample that was sent
+        self._silent = 0  # ms since the store acknowledged something
         self._flying = 0
         self._repeat = iter(())
+
+    repeat_ms = 30000  # what the store has not acknowledged for so long goes again: it may have come later than we
 
     def connected(self, session_present):
         """A new connection: what was on the way goes again, first and in order."""
@@ -39,9 +42,21 @@ class Outbox:
         mqtt.in_flight = [] if self._by_store else [entry for entry in mqtt.in_flight if entry[2]]
         self._flying = len(mqtt.in_flight)
         if self._by_store:
-            self._source.seek(self._source.cursor)
-            self._sent = 0
+            self._again()
         self._repeat = mqtt.resume(session_present)
+
+    def _again(self):
+        self._source.seek(self._source.cursor)
+        self._sent = self._silent = 0
+
+    def elapsed(self, ms):
+        """Time passed; whether next() is to be asked."""
+        if self._by_store and self._sent > self._source.cursor:
+            self._silent += ms
+            if self._silent >= self.repeat_ms:
+                self._again()
+                return True
+        return self.interval
 
     def next(self):
         """The next packet to write, or None: nothing to send, not yet time for it, or the window is full."""
@@ -103,5 +118,6 @@ class Outbox:
 
     def _forget(self, seq):
         if seq > self._source.cursor:
+            self._silent = 0
             self._count["acked"] = seq
             self._source.ack(seq)

@@ -215,7 +215,7 @@ class Session:
                 self._put(link.frame(packet))
             if self._mqtt.connected:
                 self._due(ms)
-            if self.outbox.interval:
+            if self._mqtt.connected and self.outbox.elapsed(ms):
                 self.wake()
 
     async def _guard(self, work):
