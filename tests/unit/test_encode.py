@@ -66,6 +66,12 @@ def test_a_coil_is_on_or_off():
             assert "neither true nor false" in str(raises(ValueError, encode, point("bool", fc), value))
 
 
+def test_whole_numbers_of_a_whole_scale_are_exact_however_large():
+    raw = 18446744073709550592  # of 64 bits, a double keeps 53
+    assert encode(point("u64", k=10), 10 * raw) == raw.to_bytes(8, "big")
+    assert encode(point("u32", k=10), 42949672950) == b"\xff\xff\xff\xff"
+
+
 def test_scale_and_offset_are_undone_to_the_nearest_raw_value():
     for value, scale, offset, raw in (
         (21.4, 0.1, 0, 214),

@@ -99,7 +99,9 @@ def _number(point, value):
             if divisor:
                 raw = raw * divisor
             elif scale != 1:
-                raw = raw / scale
+                # Whole numbers exactly: a float holds 53 bits at most, on the unit 24.
+                whole = isinstance(raw, int) and isinstance(scale, int) and not raw % scale
+                raw = raw // scale if whole else raw / scale
             raw = round(raw) if raws else float(raw)
         except OverflowError:
             raise outside(point, shown(value))
