@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 from bus_fakes import Hal
-from conftest import Caller
 from coupler.store.journal import Journal
 from coupler.store.layout import layout
 from coupler.store.names import Names
 from coupler.store.opening import recover
 from coupler.store.reader import Reader
 from nor import Nor
+from running_coupler import Caller
 
 HISTORY = {"field/meter/power", "field/meter/energy", "field/ahu/supply", "field/ahu/outdoor"}  # of the demonstration
 

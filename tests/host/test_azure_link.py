@@ -30,23 +30,6 @@ pytestmark = pytest.mark.filterwarnings("ignore:ssl.PROTOCOL_TLSv1_2:Deprecation
 schemes = pytest.mark.parametrize("scheme", ["wss", "mqtts"])
 
 
-@pytest.fixture(scope="module")
-def loop() -> Iterator[Loop]:
-    loop = Loop()
-    yield loop
-    loop.close()
-
-
-@pytest.fixture(scope="module")
-def ca(tmp_path_factory: pytest.TempPathFactory) -> Ca:
-    return Ca(tmp_path_factory.mktemp("ca"))
-
-
-@pytest.fixture(scope="module")
-def files(ca: Ca, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return ca.unit(tmp_path_factory.mktemp("unit"))
-
-
 @pytest.fixture
 def azure(loop: Loop, ca: Ca) -> Iterator[Azure]:
     found = Azure(loop, ca, (HUB, OTHER), DPS, SCOPE)

@@ -14,23 +14,6 @@ both = pytest.mark.parametrize("interpreter", INTERPRETERS)
 
 
 @pytest.fixture(scope="module")
-def loop() -> Iterator[Loop]:
-    loop = Loop()
-    yield loop
-    loop.close()
-
-
-@pytest.fixture(scope="module")
-def ca(tmp_path_factory: pytest.TempPathFactory) -> Ca:
-    return Ca(tmp_path_factory.mktemp("ca"))
-
-
-@pytest.fixture(scope="module")
-def files(ca: Ca, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return ca.unit(tmp_path_factory.mktemp("unit"))
-
-
-@pytest.fixture(scope="module")
 def brokers(loop: Loop, ca: Ca) -> Iterator[dict[str, Broker]]:
     found = {scheme: Broker(loop, ca.context(), scheme) for scheme in ("wss", "mqtts")}
     yield found

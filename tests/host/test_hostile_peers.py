@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import struct
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -26,24 +25,6 @@ from uplink_peers import (
     ws,
 )
 from uplink_world import Ca, Loop, Unit, unit
-
-
-@pytest.fixture(scope="module")
-def loop() -> Iterator[Loop]:
-    loop = Loop()
-    yield loop
-    loop.close()
-
-
-@pytest.fixture(scope="module")
-def ca(tmp_path_factory: pytest.TempPathFactory) -> Ca:
-    return Ca(tmp_path_factory.mktemp("ca"))
-
-
-@pytest.fixture(scope="module")
-def files(ca: Ca, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return ca.unit(tmp_path_factory.mktemp("unit"))
-
 
 TLS_CASES: list[tuple[str, Peer, str, str]] = [
     ("silent after TLS", silence, "timeout", "WebSocket request"),

@@ -6,30 +6,13 @@ import asyncio
 import socket
 import struct
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
 import pytest
 from uplink_peers import CONNACK, Server, settings, then, ws
 from uplink_world import INTERPRETERS, Ca, Loop, unit
-
-
-@pytest.fixture(scope="module")
-def loop() -> Iterator[Loop]:
-    loop = Loop()
-    yield loop
-    loop.close()
-
-
-@pytest.fixture(scope="module")
-def ca(tmp_path_factory: pytest.TempPathFactory) -> Ca:
-    return Ca(tmp_path_factory.mktemp("ca"))
-
-
-@pytest.fixture(scope="module")
-def files(ca: Ca, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return ca.unit(tmp_path_factory.mktemp("unit"))
 
 
 def test_every_address_of_the_name_is_tried(loop: Loop, ca: Ca, files: Path) -> None:
