@@ -163,6 +163,9 @@ class Coupler:
         # What the flash asks for beside the samples themselves.
         hal = self.hal
         journal = self.journal
+        rings = [journal.ring]
+        if self.history:
+            rings += [self.history.hours.ring, self.history.days.ring]
         settle = 0
         since = 0
         while True:
@@ -175,9 +178,9 @@ class Coupler:
             if settle >= _SETTLE:
                 settle = 0
                 journal.settle()
-            ring = journal.due() or self.history and self.history.due()
-            if ring:
-                await self._erase(ring)
+            for ring in rings:
+                if ring.due():
+                    await self._erase(ring)
 
     async def _erase(self, ring):
         # It stops everything for some 50 ms, so not while a frame is on a serial bus.

@@ -110,7 +110,7 @@ class JournalMachine(RuleBasedStateMachine):
 
     @rule()
     def prepare(self) -> None:
-        if self.world.journal.due():
+        if self.world.journal.ring.due():
             self.world.journal.ring.prepare()
 
     @rule(step=st.integers(-(10**8), 10**8))

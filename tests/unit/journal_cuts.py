@@ -114,7 +114,7 @@ class Record:
 
     def _sometimes(self, dice, unit):
         journal = unit.journal
-        if journal.due() and not dice.below(4):
+        if journal.ring.due() and not dice.below(4):
             journal.ring.prepare()
         if not dice.below(15) and journal.next % 3000 < 500:
             journal.ack(journal.durable - dice.below(400))

@@ -257,9 +257,9 @@ def test_many_days_fit_and_the_oldest_leave():
         unit.sample(0, 1, i % 24 + 0.5)
         unit.sample(HOUR // 2, 2, 231.4 + i % 10 / 10)
         unit.settle()
-        ring = unit.history.due()
-        if ring:
-            ring.prepare()
+        for ring in unit.history.hours.ring, unit.history.days.ring:
+            if ring.due():
+                ring.prepare()
         if i % 1000 == 77:
             unit.boot()
             unit.set_clock(UNIX + (i + 1) * HOUR)

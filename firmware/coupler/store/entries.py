@@ -11,7 +11,7 @@
 import struct
 
 from coupler.const import const
-from coupler.store.samples import POWERS, cell, decimal, put_number
+from coupler.store.samples import decimal, get_count, is_single, put_count, put_number, straight, value_of
 
 MOST = const(64)  # bytes of an entry
 _SINGLE = const(16)
@@ -34,11 +34,11 @@ def encode(out, at, step, entry, span):
     at += 2
     if step != 1:
         flags |= _STEP
-        at = _put(out, at, step)
-    at = _put(out, at, count)
+        at = put_count(out, at, step)
+    at = put_count(out, at, count)
     if duration != span:
         flags |= _DURATION
-        at = _put(out, at, duration)
+        at = put_count(out, at, duration)
     out[begun + 1] = flags
     more = low != high
     if form >= _FLOAT:
@@ -50,9 +50,9 @@ def encode(out, at, step, entry, span):
         last, low, high, first = numbers
         at = put_number(out, at, last)
         if more:
-            at = _put(out, at, last - low)
-            at = _put(out, at, high - last)
-            at = _put(out, at, first - low)
+            at = put_count(out, at, last - low)
+            at = put_count(out, at, high - last)
+            at = put_count(out, at, first - low)
     if more and duration:
         part = int(part * _FULL + 0.5)
         part = min(part, _FULL)
@@ -65,7 +65,7 @@ def encode(out, at, step, entry, span):
 
 def step_at(buf, at):
     """From the number of the point before to that of the entry at buf[at:]."""
-    return _get(buf, at + 2)[0] if buf[at + 1] & _STEP else 1
+    return get_count(buf, at + 2)[0] if buf[at + 1] & _STEP else 1
 
 
 def decode(buf, at, span):
@@ -75,11 +75,11 @@ def decode(buf, at, span):
     form = flags & _FORM
     at += 2
     if flags & _STEP:
-        _, at = _get(buf, at)
-    count, at = _get(buf, at)
+        _, at = get_count(buf, at)
+    count, at = get_count(buf, at)
     duration = span
     if flags & _DURATION:
-        duration, at = _get(buf, at)
+        duration, at = get_count(buf, at)
     held = flags & _HELD
     if form == _NONE:
         return [count, duration, None, None, None, None, 0, held]
@@ -92,16 +92,16 @@ def decode(buf, at, span):
         last, low, high, first = values if n > 1 else 4 * values
         at += n * size
     else:
-        number, at = _get(buf, at)
-        last = low = high = first = -(number + 1 >> 1) if number & 1 else number >> 1
+        number, at = get_count(buf, at)
+        last = low = high = first = straight(number)
         if at < end:
-            number, at = _get(buf, at)
+            number, at = get_count(buf, at)
             low = last - number
-            number, at = _get(buf, at)
+            number, at = get_count(buf, at)
             high = last + number
-            number, at = _get(buf, at)
+            number, at = get_count(buf, at)
             first = low + number
-        last, low, high, first = [_value(number, form) for number in (last, low, high, first)]
+        last, low, high, first = [value_of(number, form) for number in (last, low, high, first)]
     if at < end:
         part = (buf[at] | buf[at + 1] << 8 | buf[at + 2] << 16) / _FULL
     return [count, duration, first, last, low, high, part, held]
@@ -154,38 +154,6 @@ def _form(*values):
             else:
                 return form, numbers
     for value in values:
-        cell[0] = value if -3e38 < value < 3e38 else 0
-        if cell[0] != value:
+        if not is_single(value):
             return _DOUBLE, values
     return _FLOAT, values
-
-
-def _value(number, form):
-    if not form:
-        return number
-    value = number / POWERS[form & 15]
-    if form & _SINGLE:
-        cell[0] = value
-        value = cell[0]
-    return value
-
-
-def _put(out, at, value):
-    # Seven bits a byte, the low ones first.
-    while value > 127:
-        out[at] = value & 127 | 128
-        value >>= 7
-        at += 1
-    out[at] = value
-    return at + 1
-
-
-def _get(buf, at):
-    value = shift = 0
-    while True:
-        byte = buf[at]
-        at += 1
-        value |= (byte & 127) << shift
-        if byte < 128:
-            return value, at
-        shift += 7

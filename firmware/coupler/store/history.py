@@ -7,7 +7,8 @@ from coupler.const import const
 from coupler.store.cells import DAY, HOUR
 from coupler.store.entries import decode, mean, merge
 from coupler.store.groups import by_group, by_time, members, turned, walk
-from coupler.store.reader import Reader, by_clock, by_number
+from coupler.store.journal import by_number
+from coupler.store.reader import Reader, by_clock
 from coupler.store.statistics import BACK
 
 _AT_ONCE = const(16)  # rows that are gathered

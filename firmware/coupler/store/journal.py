@@ -16,6 +16,7 @@ ANCHORED = "<QQQQIIHB"
 ANCHOR_SIZE = const(43)
 CLOCK = const(1)  # marks
 CURSOR = const(2)
+LOCAL = const(1)  # of an anchor's period: what follows is for this unit alone
 _MARKED = "<BQ"
 _MARK_SIZE = const(9)
 _LAST_ANCHOR = const(3950)  # further up in a sector it would leave no room for a sample
@@ -24,11 +25,14 @@ _LONGEST = const(250)  # characters: more than registers can hold
 _TRIES = const(2)  # sectors that may refuse, one after the other; then there is no use in more,
 _REST_MS = const(60000)  # for so long
 _EIO = const(5)
-_LOCAL = const(1)
 _OWED = const(128)  # acknowledged samples, after which the cursor is written down
 _FOLD = const(1 << 28)
 _HEAD = const(2)  # bytes that a frame has before its payload
-_AHEAD = const(3072)  # of a sector are used: now the next one is to be erased
+
+
+def by_number(anchor):
+    """Number of the sample that follows an anchor."""
+    return struct.unpack_from("<Q", anchor)[0]
 
 
 class Journal:
@@ -55,7 +59,7 @@ class Journal:
         self.points = points
         self.names = names
         self.cloud = cloud
-        self.period = 0 if cloud else _LOCAL  # its upper bits count how often that changed
+        self.period = 0 if cloud else LOCAL  # its upper bits count how often that changed
         self.ring = Ring(flash, first, count, ANCHOR_SIZE, self)
         self.next = 1  # number of the next sample
         self.durable = 0  # of the last one in flash
@@ -71,7 +75,7 @@ class Journal:
 
     def restart(self, following, cursor, time, dropped, period=0):
         """Where to go on, as found in flash: number of the next sample, cursor, own time, samples dropped so far."""
-        self.period = period if period & _LOCAL != self.cloud else period + 1 & 0xFF
+        self.period = period if period & LOCAL != self.cloud else period + 1 & 0xFF
         self.next = following
         self.durable = self._shown = following - 1
         self.cursor = self._told = min(cursor, self.durable)
@@ -155,11 +159,6 @@ class Journal:
             self.period = self.period + 1 & 0xFF
             self._fresh = True
 
-    def due(self):
-        """The ring, if its next sector should be erased, by prepare(), when nothing else is urgent; else None."""
-        ring = self.ring
-        return ring if ring.at > _AHEAD and not ring.prepared() else None
-
     # --- what the ring asks
 
     def anchor(self):
@@ -184,14 +183,14 @@ class Journal:
             serial += 1
             following = ring.anchor(serial)
             if following:
-                after = struct.unpack_from("<Q", following)[0]
+                after = by_number(following)
                 break
-        first = max(struct.unpack_from("<Q", anchor)[0], self.cursor + 1) if anchor else self.cursor + 1
+        first = max(by_number(anchor), self.cursor + 1) if anchor else self.cursor + 1
         lost = after - first
         if lost <= 0:
             return
         self.cursor = after - 1
-        if not (anchor and anchor[-1] & _LOCAL):
+        if not (anchor and anchor[-1] & LOCAL):
             self.dropped += lost
             if self.on_drop:
                 self.on_drop(lost)
@@ -227,9 +226,7 @@ class Journal:
             self._room = ring.room()
 
     def _anchor(self):
-        buf = bytearray(_HEAD + ANCHOR_SIZE + 2)
-        buf[_HEAD:-2] = self.anchor()
-        if self._append(buf, ANCHOR_SIZE, ANCHOR):
+        if self._guard(self.ring.put, self.anchor(), ANCHOR):
             self._taken_up()
         else:
             self._sector()
@@ -272,13 +269,13 @@ class Journal:
         n = self._at - _HEAD
         if n:
             self._at = _HEAD
-            self._append(self._out, n)
+            self._guard(self.ring.append, self._out, n)
             self._room = self.ring.room()
         self.durable = self.next - 1
 
-    def _append(self, buf, n, kind=0):
+    def _guard(self, write, *what):
         try:
-            self.ring.append(buf, n, kind)
+            write(*what)
             return True
         except OSError:
             # The chip refused. What follows would build on what is not there: go on behind it.
@@ -294,20 +291,18 @@ class Journal:
         if self.ring.at + end + 2 > SECTOR:
             self._sector()
             end = self._known.encode(buf, _HEAD, index, value, quality, dt)
-        self._append(buf, end - _HEAD)
+        self._guard(self.ring.append, buf, end - _HEAD)
         self._room = self.ring.room()
         return _HEAD
 
     def _mark(self, kind, value):
-        buf = bytearray(_HEAD + _MARK_SIZE + 2)
-        struct.pack_into(_MARKED, buf, _HEAD, kind, value)
         self._write()
         try:
             if self._fresh or self.ring.at > SECTOR - _MARK_SIZE - 4:
                 self._fresh = True
                 self._begin(1)  # an anchor says it, too, and dates what was taken before the power failed
             else:
-                self._append(buf, _MARK_SIZE, MARK)
+                self._guard(self.ring.put, struct.pack(_MARKED, kind, value), MARK)
                 self._room = self.ring.room()
         except OSError:
             self._fresh = True

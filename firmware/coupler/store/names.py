@@ -27,7 +27,7 @@ class Point:
 class Names:
     def __init__(self, flash, first, count):
         self._ring = ring = Ring(flash, first, count, 0, self)
-        if open_ring(ring):
+        if open_ring(ring)[0]:
             ring.at = SECTOR  # a torn frame: what is behind it would not be found
 
     def anchor(self):
@@ -70,12 +70,9 @@ class Names:
 
     def _append(self, payload):
         ring = self._ring
-        n = len(payload)
-        if ring.at + n + 4 > SECTOR:
+        if ring.at + len(payload) + 4 > SECTOR:
             ring.advance()
-        buf = bytearray(n + 4)
-        buf[2:-2] = payload
-        ring.append(buf, n)
+        ring.put(payload)
 
     def _frames(self):
         ring = self._ring

@@ -2,7 +2,7 @@
 import struct
 
 from coupler.const import const
-from coupler.store.journal import ANCHORED, CLOCK, CURSOR
+from coupler.store.journal import ANCHORED, CLOCK, CURSOR, by_number
 from coupler.store.recovery import open_ring
 from coupler.store.ring import ANCHOR, DATA, MARK, SECTOR
 from coupler.store.samples import Samples
@@ -49,23 +49,16 @@ class _Tail:
 def recover(journal):
     """Find the journal's end. Returns what the clock showed there, Unix ms, 0 if it was not known then."""
     ring = journal.ring
-    tail = []
-
-    def frame(kind, frames):
-        if not tail:
-            tail.append(_Tail(ring.anchor(ring.serial), len(journal.points)))
-        tail[0].frame(kind, frames)
-
-    lost = open_ring(ring, frame)
-    if ring.serial < 0:
+    points = len(journal.points)
+    lost, end = open_ring(ring, lambda anchor: _Tail(anchor, points))
+    if end is None:
         # New, or erased: NVS knows which numbers were used.
         journal.restart(journal.reserved + 1, journal.reserved, 0, 0)
         return 0
-    end = tail[0] if tail else _Tail(ring.anchor(ring.serial), 0)
     journal.names = journal.names or end.names
     # A byte that cannot be read may have been a sample.
     cursor = end.cursor
-    oldest = struct.unpack_from("<Q", ring.anchor(ring.oldest))[0]
+    oldest = by_number(ring.anchor(ring.oldest))
     if cursor < oldest - 1:
         # The last sector that was given up was not told of any more.
         if journal.cloud:

@@ -2,17 +2,12 @@
 import struct
 
 from coupler.const import const
-from coupler.store.journal import ANCHORED, CLOCK
+from coupler.store.journal import ANCHORED, CLOCK, LOCAL, by_number
 from coupler.store.ring import ANCHOR, DATA, END, MARK, Frames
 from coupler.store.samples import Samples
 
-_LOCAL = const(1)
 _BEGIN = "<QQQQI"  # of an anchor
 _PATIENCE = const(100)  # samples in a row that the cloud must not have
-
-
-def by_number(anchor):
-    return struct.unpack_from("<Q", anchor)[0]
 
 
 def by_clock(anchor):
@@ -190,7 +185,7 @@ class Reader:
             anchor = ring.anchor(serial)
             if anchor is not None:
                 # Between two sectors of one and the same time without the cloud there is nothing for it.
-                local = self._cloud and anchor[-1] & _LOCAL and serial < ring.serial
+                local = self._cloud and anchor[-1] & LOCAL and serial < ring.serial
                 following = ring.anchor(serial + 1) if local else None
                 if following is None or following[-1] != anchor[-1]:
                     self._anchor(anchor)
@@ -220,7 +215,7 @@ class Reader:
         else:
             self._known.reset()
         self._wanted = self.points
-        if self._cloud and flags & _LOCAL:
+        if self._cloud and flags & LOCAL:
             self._wanted = False
             self._seq = -1  # not missing
 

@@ -7,15 +7,17 @@ _BLANKS = const(3)
 _NEAR = const(300)  # bytes, more than a frame of samples has
 
 
-def open_ring(ring, frame=None):
-    """Where to go on writing, and what is the oldest. frame(kind, frames) is called for each frame of the last sector.
+def open_ring(ring, tail=None):
+    """Where to go on writing, and what is the oldest. tail(anchor) -> an object whose frame(kind, frames) is called for
+    each frame of the last sector.
 
-    Returns how many bytes behind the last anchor cannot be read: torn by a power cut, or damaged since."""
+    Returns how many bytes behind the last anchor cannot be read, torn by a power cut, or damaged since; and the tail,
+    None for a new ring."""
     first = 0
     while first < ring.count and ring.header(first) < 0:
         first += 1
     if first == ring.count:
-        return 0  # a new ring
+        return 0, None  # a new ring
     base = ring.header(first) - first
     # In the present lap the serial number minus the place is the same up to the last sector written.
     low = first
@@ -35,10 +37,11 @@ def open_ring(ring, frame=None):
     ring.oldest = max(0, last + 1 - ring.count)
     while ring.header(ring.oldest % ring.count) != ring.oldest:
         ring.oldest += 1
-    return _end(ring, frame)
+    end = tail(ring.anchor(ring.serial)) if tail else None
+    return _end(ring, end), end
 
 
-def _end(ring, frame):
+def _end(ring, tail):
     ring.at = SECTOR  # until it is known
     frames = Frames(ring)
     frames.begin(ring.serial)
@@ -49,8 +52,8 @@ def _end(ring, frame):
         if kind != END:
             if kind == ANCHOR:
                 lost = 0  # it knows the number that follows
-            if frame:
-                frame(kind, frames)
+            if tail:
+                tail.frame(kind, frames)
             continue
         end = ring.blank_from(ring.serial, at)
         if end > at:

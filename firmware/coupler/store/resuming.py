@@ -45,17 +45,9 @@ class _Tail:
 
 def _open(groups):
     ring = groups.ring
-    tail = []
-
-    def frame(kind, frames):
-        if not tail:
-            tail.append(_Tail(ring.anchor(ring.serial)))
-        tail[0].frame(kind, frames)
-
-    lost = open_ring(ring, frame)
-    if ring.serial < 0:
+    lost, end = open_ring(ring, _Tail)
+    if end is None:
         return
-    end = tail[0] if tail else _Tail(ring.anchor(ring.serial))
     groups.number = end.number
     groups.begin(end.names, end.seq, end.time, end.unix, end.boot, end.turned)
     if not lost and not end.cut:

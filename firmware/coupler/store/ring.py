@@ -27,6 +27,7 @@ _ALIGN = const(32)
 _BUFFER = const(256)
 _BLANK = const(-1)
 _DAMAGED = const(-2)
+_AHEAD = const(3072)  # of a sector are used: now the next one is to be erased
 
 
 def _crc(view, serial):
@@ -76,6 +77,13 @@ class Ring:
         self.at = at + n + 4 - start  # also when the flash refuses: what it took of it is there
         self._flash.program(self._place(self.serial) + at, view[start : end + 2])
 
+    def put(self, payload, kind=DATA):
+        """Write a payload that is not in a buffer made for it. There is room for it."""
+        n = len(payload)
+        buf = bytearray(n + 4)
+        buf[2:-2] = payload
+        self.append(buf, n, kind)
+
     def advance(self):
         """Begin the next sector. What lay there is gone, as the owner was told."""
         self.prepare()
@@ -118,6 +126,10 @@ class Ring:
             return False
         self._flash.program(self._place(serial) + self.start, mark)
         return True
+
+    def due(self):
+        """Whether the next sector should be erased, by prepare(), when nothing else is urgent."""
+        return self.at > _AHEAD and not self.prepared()
 
     def prepared(self):
         """Whether the next sector is blank already."""

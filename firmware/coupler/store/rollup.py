@@ -64,9 +64,7 @@ def _anchor(groups):
     if ring.serial < 0 or ring.at + STATE_SIZE + 4 > SECTOR:
         ring.advance()
     else:
-        buf = bytearray(_HEAD + STATE_SIZE + 2)
-        buf[_HEAD:-2] = groups.anchor()
-        ring.append(buf, STATE_SIZE, ANCHOR)
+        ring.put(groups.anchor(), ANCHOR)
     groups.told = groups.anchor()[:-2]
 
 

@@ -30,13 +30,17 @@ _RAW = const(254)
 _HALF = const(500)  # ms
 _WHOLE = const(1000000000)
 _LONGEST = const(63)  # shift of a number's last byte: the difference of two of 64 bits
-POWERS = tuple([10**i for i in range(_DIGITS + 1)])
-cell = array("f", [0.0])
+_POWERS = tuple([10**i for i in range(_DIGITS + 1)])
+_cell = array("f", [0.0])
 
 
 def put_number(out, at, value):
-    # Zigzag, seven bits a byte, the low ones first.
-    value = value * 2 if value >= 0 else -2 * value - 1
+    """Write a whole number: zigzag, then as put_count()."""
+    return put_count(out, at, value * 2 if value >= 0 else -2 * value - 1)
+
+
+def put_count(out, at, value):
+    """Write a number that is not negative at out[at:], seven bits a byte, the low ones first; returns where it ends."""
     while value > 127:
         out[at] = value & 127 | 128
         value >>= 7
@@ -45,17 +49,54 @@ def put_number(out, at, value):
     return at + 1
 
 
+def get_count(buf, at):
+    """The number at buf[at:], and where it ends. ValueError."""
+    value = shift = 0
+    while True:
+        byte = buf[at]
+        at += 1
+        value |= (byte & 127) << shift
+        if byte < 128:
+            return value, at
+        shift += 7
+        if shift > _LONGEST:
+            raise ValueError("no number")
+
+
+def straight(value):
+    """What put_number() made a count of."""
+    return -(value + 1 >> 1) if value & 1 else value >> 1
+
+
+def is_single(value):
+    """Whether a float is exact as a float32."""
+    _cell[0] = value if -3e38 < value < 3e38 else 0.0
+    return _cell[0] == value
+
+
+def value_of(number, form):
+    """The value for which a whole number stands in this form."""
+    if not form:
+        return number
+    if form < _SINGLE:
+        return number / _POWERS[form]
+    if form == _BOOL:
+        return number != 0
+    _cell[0] = number / _POWERS[form & 15]
+    return _cell[0]
+
+
 def decimal(value, form):
     """The whole number that stands for a float in this form, None where none does so exactly."""
-    power = POWERS[form & 15]
+    power = _POWERS[form & 15]
     scaled = value * power
     if not -_WHOLE < scaled < _WHOLE:
         return None
     m = int(scaled + 0.5 if scaled >= 0 else scaled - 0.5)
     if form < _SINGLE:
         return m if m / power == value else None
-    cell[0] = m / power
-    return m if cell[0] == value else None
+    _cell[0] = m / power
+    return m if _cell[0] == value else None
 
 
 class Samples:
@@ -104,8 +145,7 @@ class Samples:
                     number, form = self._form(value, form)
                 if number is None:
                     form = _RAW
-                    cell[0] = value if -3e38 < value < 3e38 else 0.0
-                    kind = 2 if cell[0] == value else 3
+                    kind = 2 if is_single(value) else 3
             elif isinstance(value, str):
                 kind = 4
                 text = value
@@ -186,8 +226,7 @@ class Samples:
             number = decimal(value, form)
             if number is not None:
                 return number, form
-        cell[0] = value if -3e38 < value < 3e38 else 0.0
-        first = _SINGLE if cell[0] == value else 0
+        first = is_single(value)
         for form in range(_DIGITS + 1):
             number = decimal(value, form)
             if number is not None:
@@ -245,7 +284,7 @@ class Samples:
 
     def _moved(self, index, d):
         self._numbers[index] = number = self._numbers[index] + d
-        self.value = self._value(number, self._forms[index])
+        self.value = value_of(number, self._forms[index])
         self.quality = None
 
     def _wait(self, buf, index, head):
@@ -264,7 +303,7 @@ class Samples:
             self._forms[index] = buf[at]
             self._at = at + 1
             self._numbers[index] = number = self._number(buf)
-            self.value = self._value(number, self._forms[index])
+            self.value = value_of(number, self._forms[index])
         elif kind == 2 or kind == 3:
             end = at + 4 * (kind - 1)
             if end > len(buf):
@@ -282,26 +321,5 @@ class Samples:
             self.value, self.quality = (text, None) if kind == 4 else (None, text)
 
     def _number(self, buf):
-        at = self._at
-        value = shift = 0
-        while True:
-            byte = buf[at]
-            at += 1
-            value |= (byte & 127) << shift
-            if byte < 128:
-                break
-            shift += 7
-            if shift > _LONGEST:
-                raise ValueError("no number")
-        self._at = at
-        return -(value + 1 >> 1) if value & 1 else value >> 1
-
-    def _value(self, number, form):
-        if not form:
-            return number
-        if form < _SINGLE:
-            return number / POWERS[form]
-        if form == _BOOL:
-            return number != 0
-        cell[0] = number / POWERS[form & 15]
-        return cell[0]
+        value, self._at = get_count(buf, self._at)
+        return straight(value)

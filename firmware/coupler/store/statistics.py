@@ -10,10 +10,10 @@
 # back, and in an hour that another configuration began, one hour has several groups; who asks gets their sum.
 from coupler.const import const
 from coupler.store.cells import DAY, HOUR, Cells, Groups
-from coupler.store.reader import Reader, by_clock, by_number
+from coupler.store.journal import by_number
+from coupler.store.reader import Reader, by_clock
 
 BACK = const(5000)  # ms that the clock may be set back and count as going on
-_AHEAD = const(3072)  # of a sector are used: now the next one is to be erased
 _PATIENCE = const(8)  # samples that are read at a time and not wanted
 
 
@@ -63,14 +63,6 @@ class History:
         if not self._end:
             cells.settle(self._time - self.hours.time)
         return cells.entry(cells.slots[index])
-
-    def due(self):
-        """The ring whose next sector should be erased, by prepare(), when nothing else is urgent; None: neither."""
-        for groups in (self.hours, self.days):
-            ring = groups.ring
-            if ring.at > _AHEAD and not ring.prepared():
-                return ring
-        return None
 
     def figures(self):
         """What `reported` shows of it; behind: numbers of samples that are not yet counted."""
