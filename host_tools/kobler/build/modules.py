@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import tempfile
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from ..errors import KoblerError
+from .names import share
 
 # Level 2 drops asserts and keeps line numbers: they take some 7 % of the bytes, and a traceback from the
 # field is worth that. Level 3 would drop them too.
@@ -48,8 +50,16 @@ def compile_all(firmware: Path) -> list[Module]:
         raise KoblerError(f"{firmware}: no firmware here: {', '.join(missing) or 'coupler/'} is missing")
     modules = [Module(name, (firmware / name).read_bytes().replace(b"\r\n", b"\n")) for name in PLAIN]
     compiler = _mpy_cross()
+    texts = {_dotted(path.relative_to(firmware)): path.read_text(encoding="utf-8") for path in paths}
+    with contextlib.suppress(SyntaxError):  # mpy-cross says it better
+        texts = share(texts)
     with tempfile.TemporaryDirectory(prefix="kobler-mpy-") as folder:
-        jobs = [(compiler, path, path.relative_to(firmware), Path(folder) / f"{i}.mpy") for i, path in enumerate(paths)]
+        jobs = []
+        for path in paths:
+            inside = path.relative_to(firmware)
+            source = Path(folder) / f"{_dotted(inside)}.py"
+            source.write_text(texts[_dotted(inside)], encoding="utf-8")
+            jobs.append((compiler, source, inside))
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             modules += pool.map(lambda job: _compile(*job), jobs)
     return sorted(modules, key=lambda module: module.target)
@@ -61,14 +71,18 @@ def version() -> str:
     return done.stdout.strip()
 
 
-def _compile(compiler: str, path: Path, inside: Path, out: Path) -> Module:
-    # The name that tracebacks show; also keeps the path of this machine out of the result.
-    name = PurePosixPath(inside).as_posix()
-    command = [compiler, OPTIMIZE, "-s", name, "-o", str(out), str(path)]
+def _dotted(inside: Path) -> str:
+    return ".".join(inside.with_suffix("").parts).removesuffix(".__init__")
+
+
+def _compile(compiler: str, source: Path, inside: Path) -> Module:
+    # The name that tracebacks show is the module's own, which the unit keeps in memory anyway.
+    out = source.with_suffix(".mpy")
+    command = [compiler, OPTIMIZE, "-s", _dotted(inside), "-o", str(out), str(source)]
     done = subprocess.run(command, capture_output=True, text=True, errors="replace")
     if done.returncode:
         last = (done.stderr or done.stdout).strip().splitlines()[-2:]
-        raise KoblerError(f"{path}: mpy-cross refuses it: {' '.join(line.strip() for line in last)}")
+        raise KoblerError(f"{inside}: mpy-cross refuses it: {' '.join(line.strip() for line in last)}")
     return Module(PurePosixPath(inside).with_suffix(".mpy").as_posix(), out.read_bytes())
 
 
