@@ -220,15 +220,16 @@ def store_point(coupler: Coupler, name: str, item: str, confirm: Callable[[str],
     before = coupler.call("read", point=name)
     if not confirm(f"{name}: {text(before.get('value'))} -> {item}. Write it?"):
         raise KoblerError("nothing was written")
-    began = time.monotonic()
     verified = bool(_write_point(coupler, name, candidates(item)).get("verified"))
+    written = asked = time.monotonic()
     answer = coupler.call("read", point=name)
-    # A value as old as the write may have been read before it.
-    while not verified and time.monotonic() - began <= int(answer.get("age", 0)) + 1:
-        if time.monotonic() - began > _FRESH_S:
+    # A value as old as the write may have been read before it; its age was true when we asked, or later.
+    while not verified and asked - written <= int(answer.get("age", 0)) + 1:
+        if asked - written > _FRESH_S:
             print(f"kobler: {name} is written, but the coupler has not read it again yet", file=sys.stderr)
             break
         time.sleep(0.5)
+        asked = time.monotonic()
         answer = coupler.call("read", point=name)
     _show_point(answer, "written", as_json, verified=verified)
 
