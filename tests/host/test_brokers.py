@@ -22,9 +22,6 @@ ROOT = f"kobler/{UNIT_ID}"
 OTHER = "0000000000aa"
 KINDS: dict[str, Callable[..., Broker]] = {"mosquitto": Mosquitto, "nats": Nats}
 
-# They start real brokers, and take minutes.
-pytestmark = pytest.mark.long
-
 both = pytest.mark.parametrize("interpreter", INTERPRETERS)
 schemes = pytest.mark.parametrize("scheme", ["wss", "mqtts"])
 

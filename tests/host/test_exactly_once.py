@@ -22,9 +22,6 @@ from sqlite_store import Store
 from store_process import StoreProcess
 from uplink_world import INTERPRETERS, UNIT_ID, Loop, Unit
 
-# They start real brokers, and take minutes.
-pytestmark = pytest.mark.long
-
 both = pytest.mark.parametrize("interpreter", INTERPRETERS)
 
 
@@ -372,7 +369,6 @@ def kills(
             judge(unit, store, int(20 * seconds))
 
 
-@pytest.mark.long
 @pytest.mark.parametrize(
     ("kind", "interpreter"),
     [("mosquitto-store", "micropython"), ("nats-store", "cpython"), ("nats-broker", "micropython")],
