@@ -39,6 +39,8 @@ def benches() -> dict[str, Callable[[], Iterator[Row]]]:
     import heap
     import start
     import store
+    import trust
+    import uplink
 
     return {
         "bus": bus.rtu,
@@ -46,6 +48,8 @@ def benches() -> dict[str, Callable[[], Iterator[Row]]]:
         "heap": heap.modules_on_32_bit,
         "start": start.first_value,
         "store": store.journal,
+        "trust": trust.p256,
+        "uplink": uplink.codecs,
     }
 
 

@@ -79,3 +79,19 @@ def test_a_reader_says_when_there_is_more():
     assert reader.peek() == -1
     reader.finish()
     raises(der.DerError, reader.element)
+
+
+def test_booleans_are_00_or_ff_and_false_where_there_is_none():
+    for data, value in (("0101ff", True), ("010100", False), ("0500", False), ("", False)):
+        assert der.Reader(_hex(data)).flag() is value
+    for data in ("010101", "0100", "0102ffff"):
+        raises(der.DerError, der.Reader(_hex(data)).flag)
+
+
+def test_the_rest_is_all_that_is_left():
+    reader = der.Reader(_hex("0500 040100 0500")).inside(5)
+    assert reader.rest() == b""
+    reader = der.Reader(_hex("3004 0500 0500 aa"))
+    inner = reader.inside(der.SEQUENCE)
+    inner.element()
+    assert inner.rest() == _hex("0500") and not inner.more()

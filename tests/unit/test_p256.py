@@ -259,9 +259,45 @@ def test_hard_cases_of_other_implementations():
         assert p256.verify(binascii.unhexlify(public), digest, r, s) is valid, comment
 
 
+def test_a_verification_can_be_done_in_pieces():
+    public = _public(_X, _Y)
+    message, r, s = _SIGNED[0]
+    for digest, answer in ((_sha(message), True), (_sha(b"other"), False)):
+        steps = list(p256.verifying(public, digest, r, s))
+        assert steps == [None] * 16 + [answer]
+
+
+def test_opposite_scalars_give_opposite_points():
+    for k in (2, 3, 1 << 80, 1 << 160, 1 << 240, (1 << 256) % p256.N):
+        one = p256.public_key(k)
+        p256.point(one)
+        other = p256.public_key(p256.N - k)
+        assert one[1:33] == other[1:33] and one[33:] != other[33:]
+
+
+def test_every_signature_and_every_public_key_is_blinded_anew():
+    class Source:
+        def __init__(self):
+            self.draws = []
+
+        def urandom(self, n):
+            self.draws.append(n)
+            return genuine.urandom(n)
+
+    genuine = p256.os
+    p256.os = source = Source()
+    try:
+        p256.public_key(_KEY)
+        assert source.draws == [8, 32]  # the scalar, the point
+        p256.sign(_KEY, bytes(32))
+        assert source.draws[2:] == [8, 32, 32]  # and the inversion
+    finally:
+        p256.os = genuine
+
+
 def test_hmac_of_rfc_4231():
     # test cases 1 (key padded here: HMAC pads it the same) and 2
-    assert binascii.hexlify(p256.hmac(b"\x0b" * 20, b"Hi ", b"There")) == (
+    assert binascii.hexlify(p256.hmac(b"\x0b" * 20, b"Hi There")) == (
         b"b0344c61d8db38535ca8afceaf0bf12b881dc200c9833da726e9376c2e32cff7"
     )
     assert binascii.hexlify(p256.hmac(b"Jefe", b"what do ya want for nothing?")) == (

@@ -15,22 +15,38 @@ def public_key_info(public):
 
 
 def _attribute(kind, text):
-    return der.tlv(der.SET, der.tlv(der.SEQUENCE, kind, der.tlv(der.UTF8_STRING, text.encode())))
+    data = text.encode()
+    if not 0 < len(text) <= 64:  # the upper bounds of X.520
+        raise ValueError("name %r in a subject: 1 to 64 characters" % text)
+    return der.tlv(der.SET, der.tlv(der.SEQUENCE, kind, der.tlv(der.UTF8_STRING, data)))
 
 
-def request(private, unit_id, organization=None):
-    """The signed request (DER) for subject CN = unit_id, named also as URN and as DNS name."""
+def request(private, unit_id, organization=None, addresses=()):
+    """The signed request (DER) for subject CN = unit_id, named also as URN, DNS name and by IP addresses (bytes)."""
     subject = _attribute(der.COMMON_NAME, unit_id)
     if organization:
         subject = _attribute(der.ORGANIZATION, organization) + subject
-    # GeneralNames: uniformResourceIdentifier [6], dNSName [2]
-    names = der.tlv(der.SEQUENCE, der.tlv(0x86, (URI + unit_id).encode()), der.tlv(0x82, unit_id.encode()))
-    extension = der.tlv(der.SEQUENCE, der.SUBJECT_ALT_NAME, der.tlv(der.OCTET_STRING, names))
-    wanted = der.tlv(der.SEQUENCE, _EXTENSION_REQUEST, der.tlv(der.SET, der.tlv(der.SEQUENCE, extension)))
+    # GeneralNames: uniformResourceIdentifier [6], dNSName [2], iPAddress [7]
+    names = [der.tlv(0x86, (URI + unit_id).encode()), der.tlv(0x82, unit_id.encode())]
+    names += [der.tlv(0x87, address) for address in addresses]
+    return signed(private, der.tlv(der.SEQUENCE, subject), der.tlv(der.SEQUENCE, *names))
+
+
+def renewal(private, certificate):
+    """The request for another key under the names of a certificate (RFC 7030, 4.2.2: they must be the same)."""
+    return signed(private, certificate.subject, certificate.alternatives)
+
+
+def signed(private, subject, names):
+    """The signed request (DER) for a subject (Name) and its alternatives (GeneralNames; None for no such extension)."""
+    wanted = b""
+    if names:
+        extension = der.tlv(der.SEQUENCE, der.SUBJECT_ALT_NAME, der.tlv(der.OCTET_STRING, names))
+        wanted = der.tlv(der.SEQUENCE, _EXTENSION_REQUEST, der.tlv(der.SET, der.tlv(der.SEQUENCE, extension)))
     info = der.tlv(
         der.SEQUENCE,
         der.integer(0),
-        der.tlv(der.SEQUENCE, subject),
+        subject,
         public_key_info(p256.public_key(private)),
         der.tlv(0xA0, wanted),
     )
@@ -65,4 +81,7 @@ def read_key(data):
         curve = key.inside(0xA0)
         curve.expect(der.PRIME256V1)
         curve.finish()
+    if key.peek() == 0xA1:
+        key.element()  # the public key, which follows from the private one
+    key.finish()
     return private

@@ -120,6 +120,12 @@ class Reader:
         self._pos = self._header()[2]
         return bytes(self._data[start : self._pos])
 
+    def rest(self):
+        """All that is left, as bytes."""
+        start = self._pos
+        self._pos = self._end
+        return bytes(self._data[start : self._end])
+
     def expect(self, element):
         if self.element() != element:
             raise DerError("unexpected element")
@@ -134,6 +140,15 @@ class Reader:
         if len(content) > 1 and not content[0] and content[1] < 0x80:
             raise DerError("integer not in its shortest form")
         return int.from_bytes(content, "big")
+
+    def flag(self):
+        """A BOOLEAN, False where there is none (DEFAULT FALSE; some write it all the same)."""
+        if self.peek() != BOOLEAN:
+            return False
+        content = self.read(BOOLEAN)
+        if content not in (b"\0", b"\xff"):
+            raise DerError("boolean neither 00 nor ff")
+        return content != b"\0"
 
     def bits(self):
         """A BIT STRING of whole bytes, as bytes."""

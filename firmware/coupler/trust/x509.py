@@ -1,106 +1,317 @@
-# The part of X.509 (RFC 5280) that a unit needs to judge a certificate before it takes it for its own. The
-# chain of a peer in TLS is not judged here: mbedTLS does that.
+# The part of X.509 (RFC 5280) that a unit needs to judge a certificate before it takes it for its own: reading one,
+# whatever key it has, and checking chains of P-256 keys. A peer's chain in TLS is not judged here: mbedTLS does that.
 import hashlib
 
+from coupler.const import const
 from coupler.trust import der, p256
 
+CLIENT = b"\x2b\x06\x01\x05\x05\x07\x03\x02"  # id-kp-clientAuth
+SERVER = b"\x2b\x06\x01\x05\x05\x07\x03\x01"  # id-kp-serverAuth
+URI = const(0x86)  # kinds of names: the tags of GeneralName
+DNS = const(0x82)
+IP = const(0x87)
+
+_MOST = const(4096)  # bytes of a certificate; no flash place of an identity holds more
 _BASIC_CONSTRAINTS = b"\x55\x1d\x13"
 _KEY_USAGE = b"\x55\x1d\x0f"
 _EXTENDED_KEY_USAGE = b"\x55\x1d\x25"
+_ANY_USAGE = b"\x55\x1d\x25\x00"
 _SUBJECT_ALT_NAME = b"\x55\x1d\x11"
-_KEY_CERT_SIGN = 0x04  # bit 5, counted from the top
+_DIGITAL_SIGNATURE = const(0x80)  # bits 0 and 5, counted from the top
+_KEY_CERT_SIGN = const(0x04)
+_RSA = b"\x2a\x86\x48\x86\xf7\x0d\x01\x01\x01"
+_SIGNATURES = {
+    b"\x2a\x86\x48\xce\x3d\x04\x01": "ECDSA and SHA-1",
+    b"\x2a\x86\x48\xce\x3d\x04\x03\x02": "ECDSA and SHA-256",
+    b"\x2a\x86\x48\xce\x3d\x04\x03\x03": "ECDSA and SHA-384",
+    b"\x2a\x86\x48\x86\xf7\x0d\x01\x01\x05": "RSA and SHA-1",
+    b"\x2a\x86\x48\x86\xf7\x0d\x01\x01\x0b": "RSA and SHA-256",
+}
+_LONGEST = const(4)  # a chain's certificates without the anchor
+
+
+class CertificateError(ValueError):
+    """The certificate was read, but is not good for what was asked."""
 
 
 class Certificate:
-    """One certificate, parsed; times in Unix seconds, the public key 65 bytes. ValueError if it is none."""
+    """One certificate, read; times in Unix seconds. ValueError if it is none, or has a critical part unknown here.
+
+    public_key: 65 bytes if the key is on P-256, else None; is_ca, path_length (None: any): what it may sign.
+    """
 
     def __init__(self, data):
+        if len(data) > _MOST:
+            raise der.DerError("certificate of %d bytes, at most %d" % (len(data), _MOST))
         self.der = data
         whole = der.Reader(data)
         outer = whole.inside(der.SEQUENCE)
-        whole.finish()
+        if whole.more():
+            raise der.DerError("bytes after the certificate's end")
         self._signed = outer.element()
         algorithm = outer.element()
-        if algorithm != der.tlv(der.SEQUENCE, der.ECDSA_SHA256):
-            raise der.DerError("signature is not ECDSA with SHA-256")
-        signature = der.Reader(outer.bits())
-        self._signature = signature.signature()
-        signature.finish()
+        self._algorithm = der.Reader(algorithm).inside(der.SEQUENCE).rest()
+        self._signature = outer.bits()
         outer.finish()
 
         body = der.Reader(self._signed).inside(der.SEQUENCE)
+        if body.peek() != 0xA0:
+            raise der.DerError("not X.509 version 3")
         version = body.inside(0xA0)
         if version.number() != 2:
             raise der.DerError("not X.509 version 3")
+        version.finish()
         self.serial = body.number()
+        if self.serial >> 160:
+            raise der.DerError("serial number of more than 20 bytes")
         body.expect(algorithm)
         self.issuer = body.element()
         validity = body.inside(der.SEQUENCE)
-        self.not_before = _time(validity)
-        self.not_after = _time(validity)
+        self.not_before = time(validity)
+        self.not_after = time(validity)
+        validity.finish()
+        if self.not_after < self.not_before:
+            raise der.DerError("validity ends before it begins")
         self.subject = body.element()
-        self.public_key = _public_key(body.inside(der.SEQUENCE))
+        _common_name(self.subject)
+        _common_name(self.issuer)
+        self._key = body.element()
+        self.public_key = _p256_key(self._key)
         self.is_ca = False
+        self.path_length = None
+        self.alternatives = None  # GeneralNames, DER
         self._usage = -1
-        while body.more() and body.peek() != 0xA3:
-            body.element()
+        self._extended = None
+        for tag in (0x81, 0x82):  # unique identifiers, long out of use
+            if body.peek() == tag:
+                body.element()
         if body.more():
-            self._read_extensions(body.inside(0xA3).inside(der.SEQUENCE))
+            wrapper = body.inside(0xA3)
+            self._read_extensions(wrapper.inside(der.SEQUENCE))
+            wrapper.finish()
         body.finish()
 
     def _read_extensions(self, extensions):
+        seen = []
         while extensions.more():
             extension = extensions.inside(der.SEQUENCE)
             kind = extension.read(der.OID)
-            critical = extension.peek() == der.BOOLEAN and extension.read(der.BOOLEAN) != b"\0"
-            value = der.Reader(extension.read(der.OCTET_STRING))
+            if kind in seen:
+                raise der.DerError("extension given twice")
+            seen.append(kind)
+            critical = extension.flag()
+            content = extension.read(der.OCTET_STRING)
+            extension.finish()
+            value = der.Reader(content)
             if kind == _BASIC_CONSTRAINTS:
-                value = value.inside(der.SEQUENCE)
-                self.is_ca = value.peek() == der.BOOLEAN and value.read(der.BOOLEAN) != b"\0"
+                inner = value.inside(der.SEQUENCE)
+                self.is_ca = inner.flag()
+                if inner.more():
+                    self.path_length = inner.number()
+                inner.finish()
             elif kind == _KEY_USAGE:
                 bits = value.read(der.BIT_STRING)
-                self._usage = bits[1] if len(bits) > 1 else 0
-            elif critical and kind not in (_EXTENDED_KEY_USAGE, _SUBJECT_ALT_NAME):
+                if len(bits) < 2 or bits[0] > 7:
+                    raise der.DerError("bad key usage")
+                self._usage = bits[1]
+            elif kind == _EXTENDED_KEY_USAGE:
+                inner = value.inside(der.SEQUENCE)
+                self._extended = []
+                while inner.more():
+                    self._extended.append(inner.read(der.OID))
+            elif kind == _SUBJECT_ALT_NAME:
+                self.alternatives = value.element()
+                self.names()
+            elif critical:
                 # RFC 5280, 4.2: what is critical and not understood makes the certificate unusable.
-                raise der.DerError("unknown critical extension")
+                raise der.DerError("unknown critical extension %s" % _dotted(kind))
+            else:
+                continue
+            value.finish()
 
     def common_name(self):
-        """The subject's CN; '' if it has none."""
+        """The subject's CN; '' if it has none, or several."""
         return _common_name(self.subject)
+
+    def names(self):
+        """The alternative names: (URI, text), (DNS, text), (IP, bytes); other kinds are left out."""
+        found = []
+        if self.alternatives:
+            names = der.Reader(self.alternatives).inside(der.SEQUENCE)
+            while names.more():
+                tag = names.peek()
+                if tag not in (URI, DNS, IP):
+                    names.element()
+                    continue
+                name = names.read(tag)
+                if tag == IP:
+                    if len(name) not in (4, 16):
+                        raise der.DerError("bad IP address")
+                elif not name or min(name) <= 0x20 or max(name) >= 0x7F:
+                    # A NUL or a blank in a name has fooled others.
+                    raise der.DerError("bad character in an alternative name")
+                else:
+                    name = str(name, "utf-8")
+                found.append((tag, name))
+        return found
+
+    def allows(self, purpose):
+        """Whether its usages let its key authenticate in TLS, as CLIENT or as SERVER."""
+        extended = self._extended
+        return bool(self._usage & _DIGITAL_SIGNATURE) and (
+            extended is None or purpose in extended or _ANY_USAGE in extended
+        )
+
+    def check_time(self, now):
+        """CertificateError unless it is valid at `now`, Unix seconds."""
+        if now < self.not_before:
+            raise CertificateError("%s is not valid yet, or the unit's clock is slow" % self)
+        if now > self.not_after:
+            raise CertificateError("%s has expired" % self)
+
+    def check_signed_by(self, issuer):
+        """CertificateError unless `issuer`, which may issue certificates, signed this one."""
+        if self.issuer != issuer.subject:
+            raise CertificateError("%s was issued by %r, not by %s" % (self, _common_name(self.issuer), issuer))
+        if not issuer.is_ca or not issuer._usage & _KEY_CERT_SIGN:
+            raise CertificateError("%s may not issue certificates" % issuer)
+        if self._algorithm != der.ECDSA_SHA256:
+            raise CertificateError("%s is signed with %s, not with ECDSA and SHA-256" % (self, self.signature_name()))
+        if issuer.public_key is None:
+            raise CertificateError("%s has %s, not one of P-256" % (issuer, issuer.key_name()))
+        signature = der.Reader(self._signature)
+        try:
+            r, s = signature.signature()
+            signature.finish()
+        except der.DerError as error:
+            raise CertificateError("%s: signature: %s" % (self, error))
+        if not p256.verify(issuer.public_key, hashlib.sha256(self._signed).digest(), r, s):
+            raise CertificateError("%s is not signed by the key of %s" % (self, issuer))
 
     def signed_by(self, issuer):
         """Whether `issuer`, a CA, signed this certificate."""
-        if self.issuer != issuer.subject or not issuer.is_ca or not issuer._usage & _KEY_CERT_SIGN:
+        try:
+            self.check_signed_by(issuer)
+        except CertificateError:
             return False
-        r, s = self._signature
-        return p256.verify(issuer.public_key, hashlib.sha256(self._signed).digest(), r, s)
+        return True
+
+    def key_name(self):
+        """What kind of key it has, for people."""
+        info = der.Reader(self._key).inside(der.SEQUENCE)
+        algorithm = info.inside(der.SEQUENCE)
+        kind = algorithm.read(der.OID)
+        if kind == _RSA:
+            modulus = der.Reader(info.bits()).inside(der.SEQUENCE).number()
+            size = 0
+            while modulus >> size:
+                size += 8
+            return "an RSA key of %d bits" % size
+        if der.tlv(der.OID, kind) == der.EC_PUBLIC_KEY and algorithm.peek() == der.OID:
+            return "a key on the curve " + _dotted(algorithm.read(der.OID))
+        return "a key of the kind " + _dotted(kind)
+
+    def signature_name(self):
+        """What it is signed with, for people."""
+        oid = der.Reader(self._algorithm).read(der.OID)
+        return _SIGNATURES.get(oid) or _dotted(oid)
 
     def fingerprint(self):
         return hashlib.sha256(self.der).digest()
 
+    def __str__(self):
+        return "certificate of %r" % self.common_name()
+
+
+def check_chain(leaf, others, anchors, now=None):
+    """CertificateError unless a chain leads from `leaf`, by way of `others` in any order, to one of `anchors`.
+
+    now: Unix seconds; None while the time is not known: then validity is not judged.
+    """
+    if now is not None:
+        leaf.check_time(now)
+    one = leaf
+    for below in range(_LONGEST):
+        issuer, reason = _issuer(one, anchors, below, now)
+        if issuer:
+            return
+        if one.issuer == one.subject:
+            raise reason or CertificateError("the authority %r is not one that is trusted here" % one.common_name())
+        issuer, other = _issuer(one, others, below, now)
+        if not issuer:
+            name = _common_name(one.issuer)
+            raise (
+                reason
+                or other
+                or CertificateError(
+                    "%s was issued by %r, which is not trusted here: unknown authority, or a chain cut off"
+                    % (one, name)
+                )
+            )
+        one = issuer
+    raise CertificateError("chain of more than %d certificates" % _LONGEST)
+
+
+def _issuer(one, candidates, below, now):
+    # -> (the issuer of `one` or None, why those of its name are not); `below` authorities stand between it and the leaf
+    reason = None
+    for issuer in candidates:
+        if issuer.subject == one.issuer:
+            try:
+                one.check_signed_by(issuer)
+                if issuer.path_length is not None and below > issuer.path_length:
+                    raise CertificateError("%s may not have so many authorities below it" % issuer)
+                if now is not None:
+                    issuer.check_time(now)
+                return issuer, None
+            except CertificateError as error:
+                reason = error
+    return None, reason
+
 
 def _common_name(name):
+    found = []
     names = der.Reader(name).inside(der.SEQUENCE)
     while names.more():
-        attribute = names.inside(der.SET).inside(der.SEQUENCE)
-        if attribute.element() == der.COMMON_NAME:
-            tag = attribute.peek()
-            if tag in (der.UTF8_STRING, der.PRINTABLE_STRING):
-                return str(attribute.read(tag), "utf-8")
-    return ""
+        attributes = names.inside(der.SET)
+        while attributes.more():
+            attribute = attributes.inside(der.SEQUENCE)
+            if attribute.element() == der.COMMON_NAME:
+                if attribute.peek() not in (der.UTF8_STRING, der.PRINTABLE_STRING):
+                    return ""
+                found.append(str(attribute.read(attribute.peek()), "utf-8"))
+    return found[0] if len(found) == 1 else ""
 
 
-def _public_key(info):
-    algorithm = info.inside(der.SEQUENCE)
-    algorithm.expect(der.EC_PUBLIC_KEY)
-    algorithm.expect(der.PRIME256V1)
+def _p256_key(element):
+    # -> the 65 bytes of a key on P-256, None of any other kind
+    info = der.Reader(element).inside(der.SEQUENCE)
+    kind = info.inside(der.SEQUENCE).rest()
     public = info.bits()
+    info.finish()
+    if kind != der.EC_PUBLIC_KEY + der.PRIME256V1:
+        return None
     p256.point(public)
     return public
 
 
-def _time(reader):
-    # RFC 5280, 4.1.2.5: YYMMDDHHMMSSZ up to 2049, YYYYMMDDHHMMSSZ from 2050 on
+def _dotted(oid):
+    # The text of an object identifier's content.
+    numbers = []
+    number = 0
+    for byte in oid:
+        number = number << 7 | byte & 0x7F
+        if byte < 0x80:
+            numbers.append(number)
+            number = 0
+    if not numbers:
+        return "?"
+    first = min(numbers[0] // 40, 2)
+    return ".".join(str(one) for one in [first, numbers[0] - 40 * first] + numbers[1:])
+
+
+def time(reader):
+    """Unix seconds of the next element (RFC 5280, 4.1.2.5): YYMMDDHHMMSSZ of 1950 to 2049, or YYYYMMDDHHMMSSZ."""
     if reader.peek() == der.UTC_TIME:
         text = reader.read(der.UTC_TIME)
         text = (b"20" if text[:1] < b"5" else b"19") + text
@@ -113,7 +324,10 @@ def _time(reader):
             raise der.DerError("bad time")
     year = int(text[:4])
     month, day, hour, minute, second = (int(text[i : i + 2]) for i in range(4, 14, 2))
-    if not (0 < month < 13 and 0 < day < 32 and hour < 24 and minute < 60 and second < 61):
+    leap = year % 4 == 0 and (year % 100 != 0 or year % 400 == 0)
+    if not (0 < month < 13 and hour < 24 and minute < 60 and second < 60):
+        raise der.DerError("bad time")
+    if not 0 < day <= (31, 28 + leap, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)[month - 1]:
         raise der.DerError("bad time")
     # Days since 1970 in the Gregorian calendar, the year taken to begin in March. time.mktime would do, but
     # its epoch is 2000 on one port and 1970 on the other, and it knows time zones on the third.

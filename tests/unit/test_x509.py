@@ -1,0 +1,311 @@
+import binascii
+import hashlib
+
+from check import raises
+from coupler.trust import csr, der, p256, x509
+
+_NOW = 1800000000  # 2027-01-15
+_ROOT_KEY = 0xC0FFEE
+_MIDDLE_KEY = 0xBEEF
+_LEAF_KEY = 0xCAFE
+_ID = "246f28aabbcc"
+
+_ECDSA = der.tlv(der.SEQUENCE, der.ECDSA_SHA256)
+_BASIC = b"\x55\x1d\x13"
+_USAGE = b"\x55\x1d\x0f"
+_EXTENDED = b"\x55\x1d\x25"
+_ALTERNATIVE = b"\x55\x1d\x11"
+_YES = der.tlv(der.BOOLEAN, b"\xff")
+
+
+def _oid(text):
+    return der.tlv(der.OID, binascii.unhexlify(text))
+
+
+_ECDSA_SHA1 = der.tlv(der.SEQUENCE, _oid("2a8648ce3d0401"))
+_RSA_SHA256 = der.tlv(der.SEQUENCE, _oid("2a864886f70d01010b"), b"\x05\x00")
+
+
+def _rsa_key(bits):
+    modulus = der.tlv(der.INTEGER, b"\0" + b"\xc5" * (bits // 8))
+    public = der.tlv(der.SEQUENCE, modulus, der.integer(65537))
+    algorithm = der.tlv(der.SEQUENCE, _oid("2a864886f70d010101"), b"\x05\x00")
+    return der.tlv(der.SEQUENCE, algorithm, der.tlv(der.BIT_STRING, b"\0", public))
+
+
+def _p384_key():
+    algorithm = der.tlv(der.SEQUENCE, der.EC_PUBLIC_KEY, _oid("2b81040022"))
+    return der.tlv(der.SEQUENCE, algorithm, der.tlv(der.BIT_STRING, b"\0\x04", bytes(96)))
+
+
+def _name(text):
+    attribute = der.tlv(der.SEQUENCE, der.COMMON_NAME, der.tlv(der.UTF8_STRING, text.encode()))
+    return der.tlv(der.SEQUENCE, der.tlv(der.SET, attribute))
+
+
+def _extension(kind, value, critical=True):
+    flag = _YES if critical else b""
+    return der.tlv(der.SEQUENCE, der.tlv(der.OID, kind), flag, der.tlv(der.OCTET_STRING, value))
+
+
+def _ca(*path_length):
+    return _extension(_BASIC, der.tlv(der.SEQUENCE, _YES, *[der.integer(one) for one in path_length]))
+
+
+_CERT_SIGN = _extension(_USAGE, b"\x03\x02\x02\x04")
+_NOT_CA = _extension(_BASIC, der.tlv(der.SEQUENCE))
+
+
+def _utc(year):
+    return der.tlv(der.UTC_TIME, b"%d0101000000Z" % year)
+
+
+def _certificate(
+    subject, key, issuer, issuer_key, extensions=(), years=(25, 35), algorithm=_ECDSA, outer=None, info=None,
+    version=2, serial=77, signature=None, tail=b"",
+):  # fmt: skip
+    body = der.tlv(
+        der.SEQUENCE,
+        der.tlv(0xA0, der.integer(version)),
+        der.integer(serial),
+        algorithm,
+        _name(issuer),
+        der.tlv(der.SEQUENCE, _utc(years[0]), _utc(years[1])),
+        _name(subject),
+        info or csr.public_key_info(p256.public_key(key)),
+        der.tlv(0xA3, der.tlv(der.SEQUENCE, *extensions)) if extensions else b"",
+        tail,
+    )
+    if signature is None:
+        signature = der.signature(*p256.sign(issuer_key, hashlib.sha256(body).digest()))
+    return der.tlv(der.SEQUENCE, body, outer or algorithm, der.tlv(der.BIT_STRING, b"\0", signature))
+
+
+def _root(key=_ROOT_KEY, name="Root", **options):
+    return x509.Certificate(_certificate(name, key, name, key, (_ca(1), _CERT_SIGN), **options))
+
+
+def _middle(extensions=(_ca(0), _CERT_SIGN), **options):
+    return x509.Certificate(_certificate("Middle", _MIDDLE_KEY, "Root", _ROOT_KEY, extensions, **options))
+
+
+def _leaf(issuer="Middle", issuer_key=_MIDDLE_KEY, extensions=(_NOT_CA,), **options):
+    return x509.Certificate(_certificate(_ID, _LEAF_KEY, issuer, issuer_key, extensions, **options))
+
+
+def test_what_is_in_a_certificate_is_read():
+    names = der.tlv(
+        der.SEQUENCE,
+        der.tlv(x509.URI, b"urn:dev:kobler:" + _ID.encode()),
+        der.tlv(0x81, b"someone@example.org"),
+        der.tlv(x509.DNS, _ID.encode()),
+        der.tlv(x509.IP, b"\xc0\x00\x02\x01"),
+    )
+    leaf = _leaf(extensions=(_NOT_CA, _extension(_ALTERNATIVE, names, False)))
+    assert leaf.common_name() == _ID
+    assert leaf.names() == [(x509.URI, "urn:dev:kobler:" + _ID), (x509.DNS, _ID), (x509.IP, b"\xc0\x00\x02\x01")]
+    assert leaf.serial == 77
+    assert (leaf.not_before, leaf.not_after) == (1735689600, 2051222400)
+    assert leaf.issuer == _name("Middle") and leaf.subject == _name(_ID)
+    assert leaf.public_key == p256.public_key(_LEAF_KEY)
+    assert leaf.signature_name() == "ECDSA and SHA-256"
+    assert not leaf.is_ca and leaf.path_length is None
+    assert _middle().is_ca and _middle().path_length == 0
+    assert leaf.fingerprint() == hashlib.sha256(leaf.der).digest()
+
+
+def test_a_chain_leads_to_an_anchor():
+    root, middle, leaf = _root(), _middle(), _leaf()
+    x509.check_chain(leaf, [middle], [root], _NOW)
+    x509.check_chain(leaf, [root, leaf, middle], [_root(1234, "Other"), root], _NOW)
+    x509.check_chain(leaf, [], [middle], _NOW)
+    x509.check_chain(middle, [], [root], _NOW)
+    x509.check_chain(root, [], [root], _NOW)
+    # an authority that changed its key: two of one name
+    x509.check_chain(leaf, [middle], [_root(1234), root], _NOW)
+    assert leaf.signed_by(middle) and middle.signed_by(root) and root.signed_by(root)
+    assert not leaf.signed_by(root) and not root.signed_by(leaf)
+
+
+def test_a_chain_that_does_not_hold_is_refused_with_its_cause():
+    root, middle, leaf = _root(), _middle(), _leaf()
+    fake = _root(1234)
+    forged = der.signature(*p256.sign(1234, bytes(32)))
+    direct = {"issuer": "Root", "issuer_key": _ROOT_KEY}
+    rsa_root = x509.Certificate(
+        _certificate("Root", 1, "Root", 1, (_ca(), _CERT_SIGN), info=_rsa_key(512), algorithm=_RSA_SHA256)
+    )
+    p384_root = x509.Certificate(_certificate("Root", 1, "Root", 1, (_ca(), _CERT_SIGN), info=_p384_key()))
+    ends = x509.Certificate(_certificate("Middle", _MIDDLE_KEY, "Root", _ROOT_KEY, (_ca(), _CERT_SIGN)))
+    below = x509.Certificate(_certificate("Below", 99, "Middle", _MIDDLE_KEY, (_ca(), _CERT_SIGN)))
+    deep = _leaf("Below", 99)
+    cases = (
+        ("certificate of '%s' has expired" % _ID, _leaf(years=(25, 26)), [middle], [root]),
+        ("certificate of 'Middle' has expired", leaf, [_middle(years=(25, 26))], [root]),
+        ("certificate of 'Root' has expired", leaf, [middle], [_root(years=(25, 26))]),
+        ("is not valid yet, or the unit's clock is slow", _leaf(years=(28, 35)), [middle], [root]),
+        ("unknown authority, or a chain cut off", leaf, [], [root]),  # truncated
+        ("was issued by 'Middle'", leaf, [root], [root]),
+        ("the authority 'Other' is not one that is trusted here", _root(7, "Other"), [], [root]),
+        ("'Root', which is not trusted here", leaf, [middle], []),
+        ("is not signed by the key of certificate of 'Root'", leaf, [middle], [fake]),
+        ("is not signed by the key of certificate of 'Root'", leaf, [middle, root], [fake]),
+        ("the authority 'Root' is not one", leaf, [middle, root], [_root(7, "Other")]),
+        ("is not signed by the key", _leaf(signature=forged, **direct), [], [root]),
+        ("signature: ", _leaf(signature=b"rubbish", **direct), [], [root]),
+        ("signature: ", _leaf(signature=der.signature(1, 1) + b"\0", **direct), [], [root]),
+        ("signed with ECDSA and SHA-1,", _leaf(algorithm=_ECDSA_SHA1, **direct), [], [root]),
+        ("signed with RSA and SHA-256,", _leaf(algorithm=_RSA_SHA256, **direct), [], [root]),
+        ("has an RSA key of 512 bits", _leaf(**direct), [], [rsa_root]),
+        ("has a key on the curve 1.3.132.0.34", _leaf(**direct), [], [p384_root]),
+        ("'Middle' may not issue", leaf, [_middle((_NOT_CA,))], [root]),
+        ("'Middle' may not issue", leaf, [_middle(())], [root]),
+        ("'Middle' may not issue", leaf, [_middle((_ca(0), _extension(_USAGE, b"\x03\x02\x07\x80")))], [root]),
+        ("so many authorities below", deep, [below, middle], [root]),
+        ("so many authorities below", deep, [below, ends], [root]),  # the root's own limit
+    )
+    for words, one, others, anchors in cases:
+        error = str(raises(x509.CertificateError, x509.check_chain, one, others, anchors, _NOW))
+        assert words in error, (words, error)
+    x509.check_chain(_leaf(years=(25, 26)), [middle], [root])  # the time is not known
+
+
+def test_a_chain_that_never_ends_is_refused():
+    # each the issuer of the other
+    one = x509.Certificate(_certificate("A", 1, "B", 2, (_ca(), _CERT_SIGN)))
+    two = x509.Certificate(_certificate("B", 2, "A", 1, (_ca(), _CERT_SIGN)))
+    assert "chain of more than" in str(
+        raises(x509.CertificateError, x509.check_chain, one, [one, two], [_root()], _NOW)
+    )
+
+
+def test_a_damaged_signature_of_the_right_form_is_noticed():
+    root = _root()
+    good = _leaf("Root", _ROOT_KEY).der
+    for at in (len(good) - 1, 60, len(good) // 2):
+        spoilt = bytearray(good)
+        spoilt[at] ^= 1
+        try:
+            found = x509.Certificate(bytes(spoilt)).signed_by(root)
+        except ValueError:
+            found = False
+        assert not found, at
+
+
+def test_what_is_no_certificate_for_us_is_refused_with_its_cause():
+    good = _certificate(_ID, _LEAF_KEY, "Root", _ROOT_KEY, (_NOT_CA,))
+    make = lambda **options: _certificate(_ID, _LEAF_KEY, "Root", _ROOT_KEY, **options)  # noqa: E731
+    off = csr.public_key_info(b"\x04" + bytes(63) + b"\x01")
+    strange = _extension(b"\x55\x1d\x7f", b"\x05\x00")
+    alternative = lambda *names: (_extension(_ALTERNATIVE, der.tlv(der.SEQUENCE, *names)),)  # noqa: E731
+    cases = (
+        ("after the certificate's end", good + b"\0"),
+        ("cut off", good[:-1]),
+        ("cut off", b""),
+        ("instead of", b"\x02\x01\x00"),
+        ("at most 4096", good + bytes(4096)),
+        ("not X.509 version 3", make(version=1)),
+        ("not X.509 version 3", good.replace(der.tlv(0xA0, der.integer(2)), b"\x05\x03\0\0\0", 1)),
+        ("more than 20 bytes", make(serial=1 << 160)),
+        ("negative", good.replace(b"\x02\x01\x4d", b"\x02\x01\xcd", 1)),
+        ("unexpected element", make(outer=_ECDSA_SHA1)),
+        ("before it begins", make(years=(35, 25))),
+        ("not a point", make(info=off)),
+        ("unknown critical extension 2.5.29.127", make(extensions=(strange,))),
+        ("given twice", make(extensions=(_NOT_CA, _NOT_CA))),
+        ("boolean neither", make(extensions=(_extension(_BASIC, der.tlv(der.SEQUENCE, b"\x01\x01\x01")),))),
+        ("negative", make(extensions=(_extension(_BASIC, der.tlv(der.SEQUENCE, _YES, b"\x02\x01\xff")),))),
+        ("more than expected", make(extensions=(_extension(_BASIC, der.tlv(der.SEQUENCE) + b"\0"),))),
+        ("bad key usage", make(extensions=(_extension(_USAGE, b"\x03\x01\x00"),))),
+        ("bad character", make(extensions=alternative(der.tlv(x509.DNS, b"a\0b")))),
+        ("bad character", make(extensions=alternative(der.tlv(x509.URI, b"urn:a b")))),
+        ("bad character", make(extensions=alternative(der.tlv(x509.DNS, b"")))),
+        ("bad IP address", make(extensions=alternative(der.tlv(x509.IP, b"\x7f\0\0")))),
+        ("instead of a3", make(tail=b"\x05\x00")),
+    )
+    for words, data in cases:
+        error = str(raises(ValueError, x509.Certificate, data))
+        assert words in error, (words, error)
+    assert x509.Certificate(make(extensions=(_extension(b"\x55\x1d\x7f", b"\x05\x00", False),))).serial == 77
+
+
+def test_a_key_of_another_kind_is_named_and_no_mistake_to_read():
+    for info, words in (
+        (_rsa_key(512), "an RSA key of 512 bits"),
+        (_rsa_key(2048), "an RSA key of 2048 bits"),
+        (_p384_key(), "a key on the curve 1.3.132.0.34"),
+        (der.tlv(der.SEQUENCE, der.tlv(der.SEQUENCE, _oid("2b6570")), b"\x03\x21\x00" + bytes(32)),
+         "a key of the kind 1.3.101.112"),
+    ):  # fmt: skip
+        found = _leaf(info=info)
+        assert found.public_key is None
+        assert found.key_name() == words
+
+
+def test_usages_say_what_a_key_may_do_in_tls():
+    client = _extension(_EXTENDED, der.tlv(der.SEQUENCE, der.tlv(der.OID, x509.CLIENT)), False)
+    anything = _extension(_EXTENDED, der.tlv(der.SEQUENCE, der.tlv(der.OID, b"\x55\x1d\x25\x00")), False)
+    signs = _extension(_USAGE, b"\x03\x02\x07\x80")
+    for extensions, as_client, as_server in (
+        ((), True, True),
+        ((signs,), True, True),
+        ((client,), True, False),
+        ((signs, client), True, False),
+        ((signs, anything), True, True),
+        ((_CERT_SIGN, client), False, False),
+    ):
+        found = _leaf(extensions=extensions)
+        assert (found.allows(x509.CLIENT), found.allows(x509.SERVER)) == (as_client, as_server)
+
+
+def test_a_subject_with_no_or_several_common_names_has_none():
+    one = der.tlv(der.SEQUENCE, der.COMMON_NAME, der.tlv(der.UTF8_STRING, b"a"))
+    other = der.tlv(der.SEQUENCE, der.COMMON_NAME, der.tlv(der.PRINTABLE_STRING, b"b"))
+    wide = der.tlv(der.SEQUENCE, der.COMMON_NAME, der.tlv(0x1E, b"\0a"))
+    for sets, name in (
+        ((), ""),
+        ((der.tlv(der.SET, other),), "b"),
+        ((der.tlv(der.SET, one), der.tlv(der.SET, other)), ""),
+        ((der.tlv(der.SET, one, other),), ""),
+        ((der.tlv(der.SET, wide),), ""),
+    ):
+        assert x509._common_name(der.tlv(der.SEQUENCE, *sets)) == name
+
+
+def test_times_are_unix_seconds_in_every_century():
+    # checked against datetime on the host
+    for tag, text, seconds in (
+        (der.UTC_TIME, b"700101000000Z", 0),
+        (der.UTC_TIME, b"240229123456Z", 1709210096),
+        (der.UTC_TIME, b"491231235959Z", 2524607999),
+        (der.UTC_TIME, b"500101000000Z", -631152000),
+        (der.GENERALIZED_TIME, b"20500101000000Z", 2524608000),
+        (der.GENERALIZED_TIME, b"20000229000000Z", 951782400),
+        (der.GENERALIZED_TIME, b"99991231235959Z", 253402300799),
+    ):
+        assert x509.time(der.Reader(der.tlv(tag, text))) == seconds
+
+
+def test_what_is_no_time_in_der_is_refused():
+    for tag, text in (
+        (der.UTC_TIME, b""),
+        (der.UTC_TIME, b"2402291234Z"),  # without seconds
+        (der.UTC_TIME, b"240229123456"),
+        (der.UTC_TIME, b"240229123456+0100"),
+        (der.UTC_TIME, b"24022912345 Z"),
+        (der.UTC_TIME, b"240229123460Z"),  # a leap second
+        (der.UTC_TIME, b"240229126056Z"),
+        (der.UTC_TIME, b"240229243456Z"),
+        (der.UTC_TIME, b"241329123456Z"),
+        (der.UTC_TIME, b"240029123456Z"),
+        (der.UTC_TIME, b"240200123456Z"),
+        (der.UTC_TIME, b"250229123456Z"),  # no leap year
+        (der.UTC_TIME, b"240431123456Z"),
+        (der.UTC_TIME, b"-40101000000Z"),
+        (der.UTC_TIME, b"20240229123456Z"),
+        (der.GENERALIZED_TIME, b"240229123456Z"),
+        (der.GENERALIZED_TIME, b"20240229123456.5Z"),
+        (der.GENERALIZED_TIME, b"21000229123456Z"),
+        (der.OCTET_STRING, b"20240229123456Z"),
+    ):
+        raises(der.DerError, x509.time, der.Reader(der.tlv(tag, text)))
