@@ -169,21 +169,23 @@ def client() -> Mqtt:
 
 
 topics = st.text(st.characters(exclude_characters="+#\0", exclude_categories=["Cs"]), min_size=1, max_size=20)
+long_topics = st.integers(380, 500).map(lambda n: "x" * n)
 
 
 @st.composite
 def broker_says(draw: st.DrawFn) -> tuple[bytes, list[tuple[Any, ...]]]:
     wire, events = b"", []
     for _ in range(draw(st.integers(0, 6))):
-        topic, data, qos = draw(topics), draw(st.binary(max_size=700)), draw(st.integers(0, 1))
+        topic, data, qos = draw(topics | long_topics), draw(st.binary(max_size=700)), draw(st.integers(0, 1))
         ident = draw(st.integers(1, 65535))
         again = bool(qos) and draw(st.booleans())
         packet = PublishPacket.build(topic, data, ident if qos else None, again, qos, draw(st.booleans()))
         wire += packet.to_bytes()
         size = 2 + len(topic.encode()) + 2 * qos + len(data)
-        events.append(
-            (mqtt.REPEATED if again else mqtt.MESSAGE, topic, data) if size <= 400 else (mqtt.OVERSIZE, topic, size)
-        )
+        if size <= 400:
+            events.append((mqtt.REPEATED if again else mqtt.MESSAGE, topic, data))
+        else:
+            events.append((mqtt.OVERSIZE, topic if len(topic.encode()) <= 398 else None, size))
         if qos:
             events.append((mqtt.REPLY, PubackPacket.build(ident).to_bytes(), None))
     return wire, events

@@ -11,10 +11,16 @@ try:
 
     _print_exception = sys.print_exception
 except AttributeError:
-    import traceback
+    try:
+        import traceback
+    except ImportError:  # CircuitPython on a computer
+        traceback = None
 
     def _print_exception(error, out):
-        traceback.print_exception(error, file=out)
+        if traceback:
+            traceback.print_exception(error, file=out)
+        else:
+            out.write(repr(error))
 
 
 def _report(name, error):

@@ -157,10 +157,42 @@ def test_a_message_over_the_limit_is_acknowledged_and_dropped_so_it_does_not_ret
     assert events(connected(), publish(b"t", bytes(198)))[0][0] == mqtt.OVERSIZE
 
 
+def test_a_message_of_any_size_is_passed_over_and_its_bytes_are_signs_of_life():
+    c = connected()
+    assert events(c, b"\x32\xff\xff\xff\x7f\0\x01t\0\x05") == []  # 256 MB, the most that MQTT has
+    c.publish("t", b"")
+    for _ in range(10):
+        assert c.elapsed(15000, 20000) in (None, b"\xc0\0")
+        assert events(c, bytes(300)) == []
+    raises(ProtocolError, c.elapsed, 20000, 20000)
+
+
+def test_a_topic_over_the_limit_is_passed_over_too():
+    for n in (195, 196, 197, 198, 199, 300):
+        for qos in (0, 1):
+            data = publish(b"x" * n, b"payload", qos, 0x1234) + publish(b"a", b"next")
+            for step in (0, 1, 7, 100, 199, 200):
+                found = events(connected(), data, step)
+                topic = "x" * n if n <= 198 else None
+                want = [(mqtt.OVERSIZE, topic, n + 9 + 2 * qos), (mqtt.MESSAGE, "a", b"next")]
+                if qos:
+                    want.insert(1, (mqtt.REPLY, b"\x40\x02\x12\x34", None))
+                assert found == want, (n, qos, step)
+    fails(b"\x32\xcb\x01\x00\xff" + bytes(201))  # longer than its packet
+
+
+def test_topics_that_no_broker_may_take_are_not_sent():
+    c = connected()
+    for topic in ("", "a/+", "#", "a\0b"):
+        raises(ValueError, c.publish, topic, b"")
+        raises(ValueError, c.publish, topic, b"", 0)
+    raises(ValueError, c.publish, "x" * 65536, b"")
+    assert c.in_flight == [] and c.publish("$a/b", b"") is not None
+
+
 def test_malformed_and_unexpected_packets_end_the_connection():
     for data in (
         b"\x30\xff\xff\xff\xff\x01",  # remaining length of five bytes
-        b"\x30\xff\xff\xff\x7f",  # 256 MB
         b"\x30\x80\x00",  # not the shortest form
         b"\x90\xc9\x01",  # a SUBACK larger than the limit
         b"\x36\x05\0\x01a\0\x01",  # QoS 3
@@ -195,6 +227,7 @@ def test_malformed_and_unexpected_packets_end_the_connection():
     c.subscribe(["a"])
     fails(b"\x90\x03\0\x02\0", c)
     fails(b"\x90\x03\0\x01\x03", connected_waiting())
+    fails(b"\x90\x04\0\x01\0\0", connected_waiting())  # two codes for one filter
 
 
 def connected_waiting():
@@ -207,6 +240,7 @@ def test_nothing_but_a_connack_may_come_first():
     for data in (b"\xd0\0", publish(b"a", b""), b"\x21\x02\0\0", b"\x20\x03\0\0\0", b"\x20\x02\x02\0"):
         fails(data, client())
     fails(b"\x20\x02\x01\0", client(clean=True))
+    fails(b"\x30\xff\xff\xff\x7f", client())  # nor does it have 256 MB of time
 
 
 def test_a_refusal_is_named():

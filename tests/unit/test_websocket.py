@@ -1,7 +1,12 @@
 """RFC 6455 as a client must keep it: the handshake, frames in any pieces, and a peer that breaks the rules."""
 
+import binascii
+import hashlib
+
 from check import raises
+from coupler.uplink import upgrade
 from coupler.uplink.errors import ProtocolError
+from coupler.uplink.sha1 import sha1
 from coupler.uplink.utf8 import valid
 from coupler.uplink.websocket import (
     BINARY,
@@ -144,6 +149,37 @@ def test_a_subprotocol_that_was_not_asked_for_is_refused():
     assert ws.state == OPEN
 
 
+def test_the_key_is_checked_whatever_hashes_the_interpreter_has():
+    class Named:
+        def new(self, name, data):
+            assert name == "sha1"
+            return hashlib.sha1(data) if hasattr(hashlib, "sha1") else Digest(data)
+
+    class Digest:
+        def __init__(self, data):
+            self.digest = lambda: sha1(data)
+
+    real = upgrade.hashlib
+    for found in (Named(), object(), real):
+        upgrade.hashlib = found
+        try:
+            assert opened().state == OPEN
+            raises(ProtocolError, events, fresh(), ANSWER.replace(b"s3pPLM", b"s3pPLN"))
+        finally:
+            upgrade.hashlib = real
+
+
+def test_sha1_of_the_standard():
+    for text, want in (
+        (b"", "da39a3ee5e6b4b0d3255bfef95601890afd80709"),
+        (b"abc", "a9993e364706816aba3e25717850c26c9cd0d89d"),
+        (b"a" * 55, "c1c8bbdc22796e28c0e15163d20899b65621d65a"),
+        (b"a" * 56, "c2db330f6083854c99d4b5bfb6e8f29f201be699"),
+        (b"a" * 1000, "291e9a6c66994949b57ba5e650361e98fc36b1ba"),
+    ):
+        assert binascii.hexlify(sha1(text)).decode() == want, text
+
+
 def test_an_endless_answer_is_refused():
     error = raises(ProtocolError, events, fresh(), b"HTTP/1.1 101 x\r\n" + b"a: b\r\n" * 10000, 1000)
     assert "4096" in str(error)
@@ -172,6 +208,13 @@ def test_every_length_goes_out_in_its_shortest_form_and_masked():
         body = out[start + 4 :]
         for i in list(range(0, n, 97)) + list(range(max(0, n - 9), n)):
             assert body[i] ^ KEY[i & 3] == payload[i], (n, i)
+
+
+def test_a_message_goes_out_in_as_many_frames_as_one_likes():
+    ws = opened()
+    first, second, third = ws.send(b"a", TEXT, False), ws.send(b"", 0, False), ws.send(b"b", 0)
+    assert (first[0], second[0], third[0]) == (0x01, 0x00, 0x80)
+    assert third[6] ^ KEY[0] == ord("b")
 
 
 def test_the_mask_is_asked_for_again_for_every_frame():

@@ -14,15 +14,14 @@ SUBSCRIBED = const(4)  # (SUBSCRIBED, list of the codes granted, None); 128 is a
 PONG = const(5)
 REPLY = const(6)  # (REPLY, packet to write, None)
 REPEATED = const(8)  # as MESSAGE, but it may have come before (MQTT 3.1.1, 3.3.1.1)
-OVERSIZE = const(7)  # (OVERSIZE, topic or None, its size): taken and dropped, so that it does not come back for ever
+# (OVERSIZE, topic or None, its size): taken and dropped, so that it does not come back for ever. None: too long itself.
+OVERSIZE = const(7)
 
 _CONNACK = const(0x20)
 _PUBLISH = const(0x30)
 _PUBACK = const(0x40)
 _SUBACK = const(0x90)
 _PINGRESP = const(0xD0)
-
-_MAX_SKIP = const(262144)  # a publish larger than this ends the connection
 
 _REFUSALS = (
     "",
@@ -83,7 +82,9 @@ class Mqtt:
         self._head = bytearray()  # fixed header
         self._left = -1  # bytes of the packet's body to come; -1 while in the fixed header
         self._skipped = 0
+        self._late = b""  # what of the packet id did not fit into _buf
         self._subscription = 0  # packet id that waits for its SUBACK
+        self._filters = 0  # of that subscription
         self._pinged = False
         self._quiet = 0  # ms since a packet was sent
         self._heard = 0  # ms since one was received
@@ -123,6 +124,8 @@ class Mqtt:
         if qos and len(self.in_flight) >= self.window:
             return None
         name = topic.encode()
+        if not name or b"+" in name or b"#" in name or b"\0" in name:
+            raise ValueError("topic %r: empty, or with + # or NUL in it" % topic)
         ident = 0
         out = _packet(_PUBLISH | qos << 1 | (1 if retain else 0), 2 + len(name) + (2 if qos else 0) + len(payload))
         _string(out, name)
@@ -148,6 +151,7 @@ class Mqtt:
     def subscribe(self, filters):
         """One SUBSCRIBE for all filters, each at QoS 1."""
         self._subscription = self._next_id()
+        self._filters = len(filters)
         body = bytearray(struct.pack(">H", self._subscription))
         for topic in filters:
             _string(body, topic)
@@ -203,10 +207,13 @@ class Mqtt:
                 keep = min(self._left, n - at, len(self._buf) - self._have)
                 self._buf[self._have : self._have + keep] = view[at : at + keep]
                 self._have += keep
-                skip = min(self._left - keep, n - at - keep)
-                self._skipped += skip
-                self._left -= keep + skip
-                at += keep + skip
+                self._left -= keep
+                at += keep
+                skip = min(self._left, n - at)
+                if skip:
+                    self._skip(view[at : at + skip])
+                    self._left -= skip
+                    at += skip
             if self._left == 0:
                 kind = self._head[0]
                 size = self._have
@@ -216,6 +223,15 @@ class Mqtt:
                 self._have = self._skipped = 0
                 self._heard = self._waiting = 0
                 yield from self._packet_in(kind, memoryview(self._buf)[:size], skipped)
+
+    def _skip(self, view):
+        # What does not fit, but for the packet id, which stands behind the topic.
+        at = 2 + _ident(self._buf, None) - self._have - self._skipped
+        for i in (at, at + 1):
+            if 0 <= i < len(view):
+                self._late += view[i : i + 1]
+        self._skipped += len(view)
+        self._waiting = 0  # it takes its time, but something comes
 
     def _fixed_header(self):
         head = self._head
@@ -230,9 +246,10 @@ class Mqtt:
             size = size << 7 | head[i] & 0x7F
         if len(head) > 2 and head[-1] == 0:
             _bad("malformed remaining length")
-        if size > len(self._buf) and (head[0] & 0xF0 != _PUBLISH or size > _MAX_SKIP):
+        if size > len(self._buf) and (head[0] & 0xF0 != _PUBLISH or not self.connected):
             _bad("a packet of %d bytes, the limit is %d" % (size, len(self._buf)))
         self._left = size
+        self._late = b""
 
     def _packet_in(self, first, body, skipped):
         kind = first & 0xF0
@@ -255,6 +272,8 @@ class Mqtt:
                 _bad("a SUBACK of nothing")
             self._subscription = 0
             codes = list(body[2:])
+            if len(codes) != self._filters:
+                _bad("SUBACK with %d codes for %d filters" % (len(codes), self._filters))
             for code in codes:
                 if code > 2 and code != 128:
                     _bad("SUBACK with code %d" % code)
@@ -283,15 +302,15 @@ class Mqtt:
             _bad("PUBLISH with flags %d" % flags)
         n = _ident(body, None)
         end = 2 + n + (2 if qos else 0)
-        if end > len(body):
-            if skipped:
-                _bad("a topic of %d bytes" % n)
+        if end > len(body) + skipped:
             _bad("PUBLISH cut short")
-        name = bytes(body[2 : 2 + n])
-        if not n or not valid(name) or b"\0" in name or b"+" in name or b"#" in name:
-            _bad("PUBLISH with a malformed topic")
-        topic = name.decode()
-        ident = _ident(body[2 + n :], None) if qos else 1
+        topic = None
+        if 2 + n <= len(body):
+            name = bytes(body[2 : 2 + n])
+            if not n or not valid(name) or b"\0" in name or b"+" in name or b"#" in name:
+                _bad("PUBLISH with a malformed topic")
+            topic = name.decode()
+        ident = _ident(bytes(body[2 + n : 4 + n]) + self._late, None) if qos else 1
         if not ident:
             _bad("PUBLISH with packet id 0")
         if skipped:

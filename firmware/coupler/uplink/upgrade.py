@@ -35,13 +35,24 @@ def check(raw, key, subprotocol):
         _fail("the answer does not upgrade to websocket")
     if b"upgrade" not in [token.strip() for token in fields.get(b"connection", b"").lower().split(b",")]:
         _fail("the answer lacks Connection: Upgrade")
-    digest = hashlib.sha1(key + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest()
+    digest = _sha1(key + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11")
     if fields.get(b"sec-websocket-accept") != binascii.b2a_base64(digest).strip():
         _fail("Sec-WebSocket-Accept does not fit the key")
     if fields.get(b"sec-websocket-extensions"):
         _fail("the server uses an extension that was not offered", 1010)
     if fields.get(b"sec-websocket-protocol", b"") != (subprotocol or "").encode():
         _fail("the server did not agree to the subprotocol %s" % subprotocol)
+
+
+def _sha1(data):
+    if hasattr(hashlib, "sha1"):
+        return hashlib.sha1(data).digest()
+    new = getattr(hashlib, "new", None)  # CircuitPython
+    if new:
+        return new("sha1", data).digest()
+    from coupler.uplink.sha1 import sha1
+
+    return sha1(data)
 
 
 def _fail(text, code=1002):

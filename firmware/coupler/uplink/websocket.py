@@ -216,7 +216,7 @@ class WebSocket:
         self.state = CLOSED
         yield CLOSE, payload[2:], True
 
-    def _frame(self, payload, opcode):
+    def _frame(self, payload, opcode, last=True):
         n = len(payload)
         if n < 126:
             start = 2
@@ -225,7 +225,7 @@ class WebSocket:
         else:
             start = 10
         out = bytearray(start + 4 + n)
-        out[0] = 0x80 | opcode
+        out[0] = 0x80 | opcode if last else opcode
         if start == 2:
             out[1] = 0x80 | n
         else:
@@ -236,11 +236,13 @@ class WebSocket:
         _mask(out, start + 4, payload, key)
         return out
 
-    def send(self, payload, opcode=BINARY):
-        """One whole frame, masked with a fresh key, to be written at once."""
+    def send(self, payload, opcode=BINARY, last=True):
+        """One frame, masked with a fresh key, to be written at once.
+
+        A message in several frames: last=False for all but the last, opcode 0 for all but the first."""
         if self.state != OPEN:
             raise ProtocolError("websocket", "not open")
-        return self._frame(payload, opcode)
+        return self._frame(payload, opcode, last)
 
     def close(self, code=1000):
         """The close frame to write, empty when it is no use any more; then wait for CLOSE or for the end."""
