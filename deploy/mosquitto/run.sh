@@ -6,7 +6,7 @@
 #   --name      the DNS name in the couplers' `[cloud] url`; its certificate is PKI/servers/NAME.pem
 #   --pki       the authority's folder (.kobler/pki)
 #   --state     where configuration and sessions are kept (/var/lib/kobler-mosquitto)
-# After `kobler pki issue NAME`: run it again with --acl-only and send the broker SIGHUP.
+# After `kobler pki issue NAME` or `revoke`: run it again with --acl-only and send the broker SIGHUP.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 PATH=$PATH:/usr/sbin
@@ -33,9 +33,13 @@ done
 command -v mosquitto >/dev/null || { echo "run.sh: mosquitto is not installed (apt install mosquitto)" >&2; exit 1; }
 
 # Couplers are covered by patterns, any number of them; every other client of the authority is named. Written beside
-# and moved: a broker that reads it meanwhile sees the old one or the new one.
+# and moved: a broker that reads it meanwhile sees the old one or the new one. Who was revoked and has no other certificate
+# may do nothing: that goes before the patterns.
 {
   cat "$here/acl.in"
+  while read -r client; do
+    printf '\nuser %s\ntopic deny #\n' "$client"
+  done < <(cat "$pki/locked-out" 2>/dev/null || true)
   for file in "$pki"/clients/*.pem; do
     [ -e "$file" ] || continue
     client=$(basename "$file" .pem)
@@ -46,12 +50,19 @@ command -v mosquitto >/dev/null || { echo "run.sh: mosquitto is not installed (a
 mv "$state/acl.new" "$state/acl"
 [ -z "$acl_only" ] || exit 0
 
+# Couplers send their own certificate only: the broker must know the intermediate that signed it. Folders of Kobler 0.1
+# have none.
+ca=$pki/chain.pem
+[ -e "$ca" ] || ca=$pki/ca.pem
+crl=
+[ ! -e "$pki/crl.pem" ] || crl="crlfile $pki/crl.pem"
+
 config=$(<"$here/mosquitto.conf.in")
 # Without this the WebSocket listener takes no IPv4 address for --bind and listens at all of them (2.0.11).
 domain=
 [[ $bind == *:* ]] || domain="socket_domain ipv4"
 fill() { config=${config//@$1@/"$2"}; }
 fill USER "$(id -un)"; fill DOMAIN "$domain"; fill STATE "$state"; fill BIND "$bind"; fill WSS "$wss"; fill MQTTS "$mqtts"
-fill CA "$pki/ca.pem"; fill CERT "$pki/servers/$name.pem"; fill KEY "$pki/servers/$name.key"; fill AUTOSAVE "$autosave"
+fill CA "$ca"; fill CRL "$crl"; fill CERT "$pki/servers/$name.pem"; fill KEY "$pki/servers/$name.key"; fill AUTOSAVE "$autosave"
 printf '%s\n' "$config" >"$state/mosquitto.conf"
 exec mosquitto -c "$state/mosquitto.conf"

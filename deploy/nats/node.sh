@@ -39,6 +39,11 @@ for file in "$pki/ca.pem" "$pki/servers/$name.pem" "$pki/servers/$name.key" ${ro
 done
 command -v nats-server >/dev/null || { echo "node.sh: nats-server is not installed (apt install nats-server)" >&2; exit 1; }
 
+# Couplers send their own certificate only: the broker must know the intermediate that signed it. Folders of Kobler 0.1
+# have none.
+ca=$pki/chain.pem
+[ -e "$ca" ] || ca=$pki/ca.pem
+
 config=$(<"$here/node.conf.in")
 replicas=1
 if [ -n "$routes" ]; then
@@ -50,7 +55,7 @@ fi
 fill() { config=${config//@$1@/"$2"}; }
 fill NODE "$node"; fill STATE "$state"; fill BIND "$bind"; fill PORT "$port"; fill MONITOR "$monitor"
 fill WSS "$wss"; fill MQTTS "$mqtts"; fill ACK_WAIT "$ack_wait"; fill REPLICAS "$replicas"
-fill CA "$pki/ca.pem"; fill CERT "$pki/servers/$name.pem"; fill KEY "$pki/servers/$name.key"
+fill CA "$ca"; fill CERT "$pki/servers/$name.pem"; fill KEY "$pki/servers/$name.key"
 fill CLUSTER "$cluster"; fill CLUSTER_PORT "$cluster_port"; fill ROUTES "$routes"; fill PEERS "${list-}"
 "$here/users.sh" "$pki" >"$state/users.conf"
 printf '%s\n' "$config" >"$state/node.conf"

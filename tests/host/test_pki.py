@@ -17,8 +17,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-from kobler.errors import KoblerError
-from kobler.pki import Authority, certificates
+from kobler.errors import KoblerError, UsageError
+from kobler.pki import Authority, certificates, files, revocation
 from kobler.pki.cli import app
 from typer.testing import CliRunner
 
@@ -47,30 +47,266 @@ def openssl(*arguments: str) -> str:
     return done.stdout
 
 
+def verify(authority: Authority, path: Path, *options: str) -> str:
+    """What OpenSSL says of a certificate by its strictest rules; AssertionError when it refuses it."""
+    arguments = ["verify", "-x509_strict", "-crl_check_all", "-check_ss_sig", "-CAfile", str(authority.ca_pem)]
+    arguments += ["-CRLfile", str(authority.crl_pem), *options]
+    for one in authority.chain:
+        (authority.folder / "untrusted.pem").write_bytes(one.public_bytes(serialization.Encoding.PEM))
+        arguments += ["-untrusted", str(authority.folder / "untrusted.pem")]
+    return openssl(*arguments, str(path))
+
+
+def old_folder(folder: Path) -> Authority:
+    """An authority as Kobler 0.1 made it: the root's key signs directly."""
+    folder.mkdir(parents=True)
+    key = ec.generate_private_key(ec.SECP256R1())
+    files.write(folder / "ca.key", files.key_pem(key))
+    files.write_public(folder / "ca.pem", files.certificate_pem(certificates.root(key, "Kobler CA 0badcafe")))
+    return Authority.open_or_create(folder)
+
+
+def pem_of_unit(authority: Authority, folder: Path) -> Path:
+    certificate = x509.load_der_x509_certificate(authority.sign_csr(request(UNIT), UNIT))
+    path = folder / "unit.pem"
+    path.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    return path
+
+
+def file_of(authority: Authority, kind: str, folder: Path) -> Path:
+    if kind == "unit":
+        return pem_of_unit(authority, folder)
+    return (authority.issue_client("viewer") if kind == "client" else authority.server()).cert_pem
+
+
 @needs_openssl
+@pytest.mark.parametrize("make", [Authority.open_or_create, old_folder], ids=["intermediate", "old folder"])
 @pytest.mark.parametrize(
     ("kind", "purpose", "host"),
     [("unit", "sslclient", None), ("client", "sslclient", None), ("server", "sslserver", "localhost")],
 )
 def test_openssl_verifies_every_kind_of_certificate_by_its_strictest_rules(
-    authority: Authority, tmp_path: Path, kind: str, purpose: str, host: str | None
+    tmp_path: Path, make: Any, kind: str, purpose: str, host: str | None
 ) -> None:
-    if kind == "unit":
-        path = tmp_path / "unit.pem"
-        certificate = x509.load_der_x509_certificate(authority.sign_csr(request(UNIT), UNIT))
-        path.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    else:
-        path = (authority.issue_client("viewer") if kind == "client" else authority.server()).cert_pem
-    arguments = ["verify", "-x509_strict", "-purpose", purpose, "-CAfile", str(authority.ca_pem)]
-    if host:
-        arguments += ["-verify_hostname", host]
-    assert "OK" in openssl(*arguments, str(path))
+    authority = make(tmp_path / "pki")
+    path = file_of(authority, kind, tmp_path)
+    options = ["-verify_hostname", host] if host else []
+    assert "OK" in verify(authority, path, "-purpose", purpose, *options)
+    authority.revoke(authority.entries()[-1].serial, "key-compromise")
+    if not path.exists():  # the file goes with its certificate
+        path = next((authority.folder / "issued").glob("*.pem"))
+    with pytest.raises(AssertionError, match="certificate revoked"):
+        verify(authority, path, "-purpose", purpose, *options)
 
 
 @needs_openssl
 def test_the_server_certificate_holds_for_the_loopback_address_too(authority: Authority) -> None:
-    path = authority.server().cert_pem
-    openssl("verify", "-x509_strict", "-verify_ip", "127.0.0.1", "-CAfile", str(authority.ca_pem), str(path))
+    verify(authority, authority.server().cert_pem, "-verify_ip", "127.0.0.1")
+
+
+def critical(certificate: x509.Certificate, kind: type[x509.ExtensionType]) -> bool:
+    return certificate.extensions.get_extension_for_class(kind).critical
+
+
+def test_every_certificate_says_all_that_the_profile_asks_for(authority: Authority, tmp_path: Path) -> None:
+    root, (issuer,) = authority.certificate, authority.chain
+    leaves = [
+        x509.load_pem_x509_certificates(file_of(authority, kind, tmp_path).read_bytes())[0]
+        for kind in ("unit", "client", "server")
+    ]
+    now, serials = dt.datetime.now(dt.UTC), set()
+    for one in (root, issuer, *leaves):
+        serials.add(one.serial_number)
+        assert 1 << 64 < one.serial_number < 1 << 159
+        assert isinstance(one.signature_hash_algorithm, hashes.SHA256)
+        assert critical(one, x509.KeyUsage) and critical(one, x509.BasicConstraints)
+        assert dt.timedelta(hours=1) < now - one.not_valid_before_utc < dt.timedelta(days=2)
+        assert one.not_valid_after_utc <= issuer.not_valid_after_utc or one is root
+        one.extensions.get_extension_for_class(x509.SubjectKeyIdentifier)
+    assert len(serials) == 5
+    lengths = [
+        one.extensions.get_extension_for_class(x509.BasicConstraints).value.path_length for one in (root, issuer)
+    ]
+    assert lengths == [1, 0]
+    for one in (issuer, *leaves):
+        one.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier)
+    for one in leaves:
+        one.extensions.get_extension_for_class(x509.ExtendedKeyUsage)
+        one.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+        assert not certificates.is_authority(one)
+
+
+def test_the_roots_key_is_nowhere_in_the_folder(authority: Authority) -> None:
+    root = authority.certificate.public_key()
+    keys = [path for path in authority.folder.rglob("*") if path.is_file() and b"PRIVATE KEY" in path.read_bytes()]
+    assert authority.folder / "issuer.key" in keys
+    for path in keys:
+        key = serialization.load_pem_private_key(path.read_bytes(), None)
+        assert key.public_key() != root  # type: ignore[union-attr]
+
+
+def test_a_folder_of_kobler_0_1_goes_on_as_it_is(tmp_path: Path) -> None:
+    authority = old_folder(tmp_path / "state" / "pki")
+    before = authority.ca_der
+    authority.issue_client("viewer")
+    shown = CliRunner().invoke(app, ["list", "--state", str(tmp_path / "state")]).stdout
+    assert "the root itself" in shown and "viewer" in shown
+    again = Authority.open(authority.folder)
+    assert again.ca_der == before and again.chain == [] and again.chain_pem == again.ca_pem
+    assert not (authority.folder / "issuer.pem").exists()
+
+
+PASSPHRASE = "four words for tests"
+
+
+def init(tmp_path: Path, *options: str, state: str = "state") -> Any:
+    return CliRunner().invoke(app, ["init", *options, "--state", str(tmp_path / state)])
+
+
+def test_a_root_on_a_medium_signs_a_second_intermediate_and_takes_one_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KOBLER_ROOT_PASSPHRASE", PASSPHRASE)
+    medium = tmp_path / "medium"
+    assert init(tmp_path, "--root-out", str(medium)).exit_code == 0
+    key = medium / "root.key"
+    assert b"ENCRYPTED" in key.read_bytes()
+    if os.name == "posix":
+        assert key.stat().st_mode & 0o777 == 0o600
+    first = Authority.open(tmp_path / "state" / "pki")
+    medium.rename(tmp_path / "away")  # everything else goes without it
+    assert first.issue_client("viewer").cert_pem.exists() and first.revoke("viewer")
+    medium = medium.with_name("away")
+    assert init(tmp_path, "--root", str(medium), state="second").exit_code == 0
+    second = Authority.open(tmp_path / "second" / "pki")
+    assert second.ca_der == first.ca_der and second.chain != first.chain
+    serial = certificates.serial(second.chain[0])
+    run = CliRunner()
+    shown = run.invoke(app, ["list", "--root", str(medium), "--json"]).stdout.splitlines()
+    assert [json.loads(line)["kind"] for line in shown] == ["intermediate"] * 2
+    revoked = ["revoke", serial, "--root", str(medium), "--reason", "key-compromise"]
+    assert run.invoke(app, [*revoked, "--state", str(tmp_path / "state")]).exit_code == 0
+    lost = second.issue_client("lost").cert_pem
+    assert not first.revocations().hit(files.certificate_der(first.chain[0]))
+    assert (first.certificate.subject.public_bytes(), second.chain[0].serial_number) in first.revocations()._revoked
+    if shutil.which("openssl"):
+        assert "OK" in verify(second, lost)  # it has not heard of it yet
+        renewed = ["crl", "--root", str(medium), "--state", str(tmp_path / "second")]
+        assert run.invoke(app, renewed).exit_code == 0
+        with pytest.raises(AssertionError, match="1 depth lookup: certificate revoked"):
+            verify(second, lost)
+
+
+@pytest.mark.parametrize(
+    ("passphrase", "options", "words"),
+    [
+        ("short", ["--root-out", "new"], "at least 12 characters"),
+        (None, ["--root-out", "new"], "set KOBLER_ROOT_PASSPHRASE"),
+        ("not the right one", ["--root", "medium"], "does not open with this passphrase"),
+        (PASSPHRASE, ["--root-out", "medium"], "has a root already"),
+        (PASSPHRASE, ["--root", "nowhere"], "bring the medium"),
+        (PASSPHRASE, ["--root", "medium", "--root-out", "new"], "choose"),
+        (None, ["--token", "line"], "need --pkcs11"),
+        (None, ["--pkcs11", "lib.so"], "needs --token or --root-token"),
+        (None, ["--pkcs11", "lib.so", "--root-token", "root"], "needs --root-out"),
+    ],
+)
+def test_an_init_that_cannot_be_makes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, passphrase: str | None, options: list[str], words: str
+) -> None:
+    monkeypatch.setenv("KOBLER_ROOT_PASSPHRASE", PASSPHRASE)
+    assert init(tmp_path, "--root-out", str(tmp_path / "medium"), state="other").exit_code == 0
+    monkeypatch.delenv("KOBLER_ROOT_PASSPHRASE")
+    if passphrase:
+        monkeypatch.setenv("KOBLER_ROOT_PASSPHRASE", passphrase)
+    monkeypatch.chdir(tmp_path)
+    done = init(tmp_path, *options)
+    assert isinstance(done.exception, KoblerError) and words in str(done.exception)
+    assert passphrase not in (PASSPHRASE, None) or PASSPHRASE not in done.output + str(done.exception)
+    assert not (tmp_path / "state").exists() and not (tmp_path / "new").exists()
+
+
+def test_an_authority_that_is_there_is_never_replaced(tmp_path: Path) -> None:
+    init(tmp_path)
+    before = (tmp_path / "state" / "pki" / "ca.pem").read_bytes()
+    assert init(tmp_path).exit_code == 0
+    done = init(tmp_path, "--root-out", str(tmp_path / "medium"))
+    assert isinstance(done.exception, UsageError) and "has an authority already" in str(done.exception)
+    assert (tmp_path / "state" / "pki" / "ca.pem").read_bytes() == before and not (tmp_path / "medium").exists()
+
+
+def test_what_is_revoked_is_on_the_list_and_gets_a_new_key(tmp_path: Path) -> None:
+    authority = Authority.open_or_create(tmp_path / "pki")
+    old = authority.issue_client("viewer")
+    key, kept = old.key_pem.read_bytes(), authority.issue_client("other")
+    (entry,) = authority.revoke("viewer", "key-compromise")
+    assert entry.status == "revoked" and not old.key_pem.exists() and not old.cert_pem.exists()
+    mine = revocation.read(authority.crl_pem)[0]
+    (listed,) = mine
+    assert f"{listed.serial_number:040x}" == entry.serial
+    assert listed.extensions.get_extension_for_class(x509.CRLReason).value.reason is x509.ReasonFlags.key_compromise
+    assert (authority.folder / "locked-out").read_text() == "viewer\n"
+    new = authority.issue_client("viewer")
+    assert new.key_pem.read_bytes() != key
+    assert authority.issue_client("other") == kept
+    assert authority.revoke(entry.serial) == []  # it is already
+    there = sorted((one.name, one.status) for one in authority.entries())
+    assert there == [("other", "good"), ("viewer", "good"), ("viewer", "revoked")]
+    assert (authority.folder / "locked-out").read_text() == ""
+    with pytest.raises(KoblerError, match="no certificate has the name or serial number 'nobody'"):
+        authority.revoke("nobody")
+    with pytest.raises(UsageError, match="choose one of unspecified, key-compromise"):
+        authority.revoke("viewer", "because")
+
+
+def test_a_list_is_made_anew_in_time_with_a_higher_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    authority = Authority.open_or_create(tmp_path / "pki")
+
+    def number() -> int:
+        first = revocation.read(authority.crl_pem)[0]
+        return first.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
+
+    numbers = [number()]
+    assert not authority.refresh_crl()
+    authority.issue_client("viewer")
+    assert number() == numbers[0]  # good for another year
+    assert authority.refresh_crl(days=1, force=True)
+    numbers.append(number())
+    monkeypatch.setattr(revocation, "_BACKDATE", dt.timedelta(days=2))
+    authority.refresh_crl(days=1, force=True)
+    numbers.append(number())
+    assert authority.refresh_crl()  # it has lived more than half its life
+    numbers.append(number())
+    authority.crl_pem.write_text("rubbish")
+    assert authority.refresh_crl()
+    numbers.append(number())
+    assert numbers == sorted(set(numbers))
+
+
+def test_a_crash_between_record_and_list_loses_no_revocation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    authority = Authority.open_or_create(tmp_path / "pki")
+    issued = authority.issue_client("viewer")
+    der = files.certificate_der(files.read_certificate(issued.cert_pem, ""))
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(revocation, "make", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        authority.revoke("viewer")
+    assert not authority.revocations().hit(der)
+    Authority.open(authority.folder).refresh_crl()
+    assert authority.revocations().hit(der)
+
+
+def test_a_list_that_the_authority_did_not_sign_is_not_taken(tmp_path: Path) -> None:
+    authority, other = (Authority.open_or_create(tmp_path / name) for name in ("pki", "other"))
+    issued = authority.issue_client("viewer")
+    der = files.certificate_der(files.read_certificate(issued.cert_pem, ""))
+    authority.revoke("viewer")
+    revocations = authority.revocations()
+    shutil.copy(other.crl_pem, authority.crl_pem)
+    with pytest.raises(KoblerError, match="this authority did not sign"):
+        revocations.update()
+    assert revocations.hit(der)
+    authority.refresh_crl(force=True)
+    assert revocations.update() and revocations.hit(der)
 
 
 def test_server_and_client_certificates_make_a_mutual_tls_session(authority: Authority) -> None:
@@ -148,7 +384,7 @@ def test_a_certificate_near_its_end_is_renewed_for_the_same_key(
 @pytest.mark.skipif(os.name != "posix", reason="file modes are POSIX")
 def test_private_keys_are_readable_by_the_owner_only(authority: Authority) -> None:
     for path in (
-        authority.folder / "ca.key",
+        authority.folder / "issuer.key",
         authority.server().key_pem,
         authority.issue_client("viewer").key_pem,
     ):
@@ -156,22 +392,21 @@ def test_private_keys_are_readable_by_the_owner_only(authority: Authority) -> No
     assert authority.ca_pem.stat().st_mode & 0o777 == 0o644
 
 
-def damage_mismatch(folder: Path) -> None:
+def damage_mismatch(folder: Path, name: str) -> None:
     other = Authority.open_or_create(folder.parent / "other")
-    shutil.copy(other.ca_pem, folder / "ca.pem")
+    shutil.copy(other.folder / name, folder / name)
 
 
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
-        (lambda folder: (folder / "ca.key").unlink(), "ca.key: No such file"),
+        (lambda folder: (folder / "issuer.key").unlink(), "issuer.key: No such file"),
+        (lambda folder: (folder / "issuer.pem").unlink(), "issuer.pem: No such file"),
         (lambda folder: (folder / "ca.pem").unlink(), "ca.pem: No such file"),
-        (
-            lambda folder: (folder / "ca.key").write_bytes(b"\0rubbish"),
-            "ca.key is not an unencrypted private key",
-        ),
+        (lambda folder: (folder / "issuer.key").write_bytes(b"\0rubbish"), "issuer.key is not an unencrypted"),
         (lambda folder: (folder / "ca.pem").write_text("rubbish"), "ca.pem is not a certificate"),
-        (damage_mismatch, "ca.pem does not belong to the key"),
+        (lambda folder: damage_mismatch(folder, "ca.pem"), "issuer.pem is not signed by the root"),
+        (lambda folder: damage_mismatch(folder, "issuer.pem"), "issuer.pem does not belong to the key"),
     ],
 )
 def test_a_damaged_authority_is_an_error_that_names_the_file_and_never_replaced(
@@ -179,12 +414,12 @@ def test_a_damaged_authority_is_an_error_that_names_the_file_and_never_replaced(
 ) -> None:
     folder = Authority.open_or_create(tmp_path / "pki").folder
     damage(folder)
-    files = {path: path.read_bytes() for path in folder.glob("ca.*")}
+    there = {path: path.read_bytes() for path in folder.iterdir() if path.is_file()}
     with pytest.raises(KoblerError, match=words) as caught:
         Authority.open_or_create(folder)
     assert "restore it from a backup" in str(caught.value)
     assert "\n" not in str(caught.value)
-    assert {path: path.read_bytes() for path in folder.glob("ca.*")} == files
+    assert {path: path.read_bytes() for path in folder.iterdir() if path.is_file()} == there
 
 
 def test_a_damaged_client_key_is_an_error_that_names_the_files_to_remove(tmp_path: Path) -> None:
@@ -230,9 +465,18 @@ def test_the_commands_print_json_lines(tmp_path: Path) -> None:
     listed = [json.loads(line) for line in run.invoke(app, ["list", *state]).stdout.splitlines()]
     assert Path(made["ca"]) == Path(issued["ca"])
     assert Path(issued["key"]).read_text().startswith("-----BEGIN PRIVATE KEY")
-    assert [(row["name"], row["kind"], row["fingerprint"]) for row in listed] == [
-        ("dashboard", "client", issued["fingerprint"])
+    assert listed[0]["event"] == "authority" and "intermediate" in listed[0]["signs"]
+    assert [(row["name"], row["kind"], row["fingerprint"], row["status"]) for row in listed[1:]] == [
+        ("dashboard", "client", issued["fingerprint"], "good")
     ]
+    taken = [json.loads(line) for line in run.invoke(app, ["revoke", "dashboard", *state]).stdout.splitlines()]
+    assert [(row["event"], row.get("status")) for row in taken] == [("revoked", "revoked"), ("crl", None)]
+    served = json.loads(run.invoke(app, ["issue", "broker.example", "--server", "--also", "192.0.2.1", *state]).stdout)
+    names = certificates.alternatives(x509.load_pem_x509_certificate(Path(served["cert"]).read_bytes()).extensions)
+    assert [str(name.value) for name in names] == ["broker.example", "192.0.2.1"]
+    made = json.loads(run.invoke(app, ["crl", "--days", "7", *state]).stdout)
+    left = revocation.read(Path(made["crl"]))[0].next_update_utc - dt.datetime.now(dt.UTC)
+    assert dt.timedelta(days=6) < left < dt.timedelta(days=8)
 
 
 def test_issue_tells_a_person_where_the_files_are(tmp_path: Path) -> None:

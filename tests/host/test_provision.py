@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import pty
+import re
 import select
 import socket
 import subprocess
@@ -15,15 +16,23 @@ import tty
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 from kobler import serial_ports
 from kobler.errors import KoblerError, UsageError
 from kobler.pki import Authority
-from kobler.provision import console, provision
-from kobler.provision.cli import _only_port
+from kobler.provision import console, external, provision
+from kobler.provision.cli import only_port
+from other_authority import OtherAuthority, pem
 
 MICROPYTHON = Path(os.environ.get("KOBLER_MICROPYTHON") or Path(sys.executable).with_name("micropython"))
+
+UNIT = "246f28aabbcc"
 
 
 @pytest.fixture(scope="module")
@@ -162,6 +171,55 @@ def test_without_a_port_the_only_one_is_taken_and_several_are_named(monkeypatch:
         monkeypatch.setattr(serial_ports, "ports", lambda found=found: found)
         if words:
             with pytest.raises(UsageError, match=words):
-                _only_port()
+                only_port()
         else:
-            assert _only_port() == "/dev/one"
+            assert only_port() == "/dev/one"
+
+
+LATE, EARLY = (-40, -10), (3, 30)
+STRANGER = ec.generate_private_key(ec.SECP256R1()).public_key()
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (lambda ca, csr: pem(ca.sign(csr, key=STRANGER), *ca.chain), "none of these certificates is for the key"),
+        (lambda ca, csr: pem(ca.sign(csr, name="246f28ffffff"), *ca.chain), "is for '246f28ffffff'"),
+        (lambda ca, csr: pem(ca.sign(csr, days=LATE), *ca.chain), "expired at"),
+        (lambda ca, csr: pem(ca.sign(csr, days=EARLY), *ca.chain), "is not valid before"),
+        (lambda ca, csr: pem(ca.sign(csr, server=True), *ca.chain), "not for TLS clients"),
+        (lambda ca, csr: pem(ca.sign(csr)), "'CN=Other 1' is missing: name its file with --ca-in"),
+        (lambda ca, csr: pem(ca.sign(csr), ca.chain[1]), "'CN=Other 0' is missing"),
+        (lambda ca, csr: pem(ca.sign(csr), *OtherAuthority().chain), "'CN=Other 1' is missing"),
+        (lambda ca, csr: pem(ca.sign(csr), ca.chain[1], OtherAuthority().chain[0]), "'CN=Other 0' is missing"),
+        (lambda ca, csr: pem(ca.sign(csr))[:200], "has no certificate, neither in PEM nor in DER"),
+        (lambda ca, csr: b"", "has no certificate"),
+    ],
+    ids=["key", "name", "expired", "not yet", "server", "alone", "no root", "fake", "fake root", "cut", "empty"],
+)
+def test_an_answer_of_an_authority_that_the_unit_must_not_take(tmp_path: Path, content: Any, words: str) -> None:
+    request, answer_file, key = tmp_path / "unit.csr", tmp_path / "answer", ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, UNIT)])
+    signed = x509.CertificateSigningRequestBuilder().subject_name(name).sign(key, hashes.SHA256())
+    request.write_bytes(signed.public_bytes(serialization.Encoding.PEM))
+    answer_file.write_bytes(content(OtherAuthority(), request))
+    with pytest.raises(KoblerError, match=re.escape(words)):
+        external.answer(external.read_certificates(answer_file), key.public_key(), UNIT)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"curve": ec.SECP384R1()}, "no P-256 key; units know no other"),
+        ({"digest": hashes.SHA384()}, "not signed with ECDSA and SHA-256; units know no other"),
+    ],
+)
+def test_an_authority_whose_signatures_the_unit_cannot_check_is_named(
+    tmp_path: Path, options: dict[str, Any], words: str
+) -> None:
+    key, other = ec.generate_private_key(ec.SECP256R1()), OtherAuthority(**options)
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, UNIT)])
+    signed = x509.CertificateSigningRequestBuilder().subject_name(name).sign(key, hashes.SHA256())
+    (tmp_path / "csr").write_bytes(signed.public_bytes(serialization.Encoding.PEM))
+    with pytest.raises(KoblerError, match=words):
+        external.answer([other.sign(tmp_path / "csr"), *other.chain], key.public_key(), UNIT)

@@ -6,6 +6,8 @@ import asyncio
 import base64
 import json
 import re
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterable, Iterator
@@ -15,7 +17,7 @@ from typing import Any
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from kobler import boards
 from kobler.build import Build, build
@@ -27,6 +29,7 @@ from kobler.provision.cli import provision as command
 from kobler.sim.board import Board
 from kobler.sim.flash import Flash
 from littlefs import LittleFS
+from other_authority import OtherAuthority, pem
 from typer import Typer
 from typer.testing import CliRunner
 
@@ -162,7 +165,7 @@ def private_key(der: bytes) -> ec.EllipticCurvePrivateKey:
 
 def check_identity(files: dict[str, bytes], authority: Authority, it: Unit) -> x509.Certificate:
     certificate = x509.load_der_x509_certificate(files["cert.der"])
-    certificate.verify_directly_issued_by(authority.certificate)
+    certificate.verify_directly_issued_by(authority.signer)
     assert certificate.public_key() == private_key(files["key.der"]).public_key()
     assert certificate.subject.rfc4514_string() == f"CN={it.board.mac.hex()}"
     assert files["ca.der"] == authority.ca_der
@@ -375,3 +378,222 @@ def test_the_command_prints_one_event(shared: Unit, site: Path, tmp_path: Path) 
     assert event["event"] == "provisioned"
     assert event["id"] == shared.board.mac.hex()
     assert "signing its certificate" in done.stderr
+
+
+def invoke(*arguments: str) -> Any:
+    app = Typer()
+    app.command()(command)
+    return CliRunner().invoke(app, list(arguments))
+
+
+@pytest.mark.parametrize(
+    "levels", [pytest.param(0, marks=pytest.mark.long), 1, pytest.param(2, marks=pytest.mark.long)]
+)
+def test_an_external_authority_is_asked_by_files_and_the_key_waits_through_a_power_cut(
+    shared: Unit, authority: Authority, config: bytes, site: Path, tmp_path: Path, levels: int
+) -> None:
+    provision(shared.board.usb_url, authority, config)
+    before, start, port = shared.files(), len(shared.wire), ("--port", shared.board.usb_url)
+    request = tmp_path / "unit.csr"
+    done = invoke(*port, "--csr-out", str(request))
+    assert done.exit_code == 0, done.output
+    shared.said_since(start, b"kobler: firmware")
+    waiting = shared.files()
+    assert {name: waiting[name] for name in IDENTITY} == before, "the old identity works on"
+    again, first = tmp_path / "again.csr", x509.load_pem_x509_csr(request.read_bytes())
+    assert invoke(*port, "--csr-out", str(again)).exit_code == 0
+    assert x509.load_pem_x509_csr(again.read_bytes()).public_key() == first.public_key()
+    start = len(shared.wire)
+    shared.run(shared.board.power_off())
+    shared.run(shared.board.power_on())
+    shared.said_since(start, b"kobler: firmware")
+
+    other = OtherAuthority(levels)
+    certificate = other.sign(request)
+    (tmp_path / "unit.pem").write_bytes(pem(certificate))
+    (tmp_path / "ca.pem").write_bytes(pem(*other.chain))
+    answer = ["--cert-in", str(tmp_path / "unit.pem"), "--ca-in", str(tmp_path / "ca.pem"), "--config", str(site)]
+    looked = invoke(*port, *answer, "--dry-run")
+    assert looked.exit_code == 0 and "would get this certificate" in looked.stderr
+    assert {name: shared.files()[name] for name in IDENTITY} == before
+    done = invoke(*port, *answer, "--json")
+    assert done.exit_code == 0, done.output
+    after = shared.files()
+    assert sorted(after) == sorted(IDENTITY), "the key that waited is not left behind"
+    assert after["cert.der"] == certificate.public_bytes(serialization.Encoding.DER)
+    assert after["ca.der"] == other.chain[0].public_bytes(serialization.Encoding.DER)
+    assert private_key(after["key.der"]).public_key() == certificate.public_key()
+    assert json.loads(done.stdout)["fingerprint"] == certificate.fingerprint(hashes.SHA256()).hex()
+    refused = invoke(*port, *answer)
+    assert "no key of unit" in str(refused.exception) and "--csr-out" in str(refused.exception)
+
+
+def test_an_answer_that_is_not_the_units_is_refused_before_it_crosses_the_wire(
+    shared: Unit, authority: Authority, config: bytes, tmp_path: Path
+) -> None:
+    provision(shared.board.usb_url, authority, config)
+    before, port = shared.files(), ("--port", shared.board.usb_url)
+    request = tmp_path / "unit.csr"
+    assert invoke(*port, "--csr-out", str(request)).exit_code == 0
+    other = OtherAuthority()
+    stranger = ec.generate_private_key(ec.SECP256R1()).public_key()
+    (tmp_path / "answer.pem").write_bytes(pem(other.sign(request, key=stranger), *other.chain))
+    start = len(shared.wire)
+    done = invoke(*port, "--cert-in", str(tmp_path / "answer.pem"))
+    assert isinstance(done.exception, KoblerError) and "none of these certificates" in str(done.exception)
+    assert b"enrol.stage" not in shared.wire[start:]
+    after = shared.files()
+    assert {name: after[name] for name in IDENTITY} == before
+    provision(shared.board.usb_url, authority, None)
+    assert sorted(shared.files()) == sorted(IDENTITY), "the key that waited is forgotten"
+
+
+def test_the_unit_itself_refuses_a_chain_with_a_link_that_does_not_hold(
+    shared: Unit, authority: Authority, config: bytes
+) -> None:
+    provision(shared.board.usb_url, authority, config)
+    before = shared.files()
+    fake = OtherAuthority()
+
+    class Careless:
+        """An authority whose chain nobody on this side has looked at."""
+
+        ca_der = authority.ca_der
+        chain_der = [fake.chain[1].public_bytes(serialization.Encoding.DER)]
+        sign_csr = staticmethod(authority.sign_csr)
+
+    class Short(Careless):
+        chain_der: list[bytes] = []
+
+    for careless in (Careless(), Short()):
+        with pytest.raises(KoblerError, match="certificate is not signed by the CA; it keeps what it had"):
+            provision(shared.board.usb_url, careless, None)
+        after = shared.files()
+        assert {name: after[name] for name in IDENTITY} == before
+
+
+def test_a_dry_run_says_what_would_happen_and_changes_nothing(
+    shared: Unit, authority: Authority, config: bytes, site: Path, tmp_path: Path
+) -> None:
+    provision(shared.board.usb_url, authority, config)
+    before, start = shared.files(), len(shared.wire)
+    done = invoke(
+        "--port", shared.board.usb_url, "--config", str(site), "--state", str(tmp_path / "state"), "--dry-run"
+    )
+    assert done.exit_code == 0 and not (tmp_path / "state").exists()
+    assert "it has a certificate" in done.stderr and "would get a new key and certificate and this" in done.stderr
+    shared.said_since(start, b"kobler: firmware")
+    assert shared.files() == before
+
+
+# Where the command is killed: at what it says, or after some tenths of a second.
+@pytest.mark.parametrize(
+    "at", ["signing its certificate", pytest.param("everywhere", marks=[pytest.mark.long, pytest.mark.timeout(400)])]
+)
+def test_a_line_that_is_killed_goes_on_with_the_board_at_hand(
+    built: Build, site: Path, tmp_path: Path, at: str
+) -> None:
+    state, orders = tmp_path / "state", tmp_path / "orders.csv"
+    orders.write_text("serial\nK1-001\n")
+    with unit(tmp_path / "flash.bin", built) as it:
+        arguments = ["provision", "--port", it.board.usb_url, "--batch", str(orders), "--config", str(site)]
+        shell = [sys.executable, "-P", "-m", "kobler", *arguments, "--state", str(state), "--json", "--wait", "20"]
+        steps = ["makes its key", "signing its certificate", "copying certificate", "checks what it got"]
+        wanted = [words.encode() for words in (steps if at == "everywhere" else [at])]
+        for words in wanted:
+            process = subprocess.Popen(
+                shell, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+            )
+            assert process.stderr
+            for line in process.stderr:
+                if words in line:
+                    break
+            else:
+                raise AssertionError(f"{words!r} was never said")
+            process.kill()
+            process.wait()
+            process.stderr.close()
+        done = subprocess.run(shell, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == 0, done.stderr
+        (serial,) = (json.loads(line) for line in (state / "production" / "ledger.jsonl").read_text().splitlines()[-1:])
+        assert (serial["event"], serial["serial"], serial["id"]) == ("done", "K1-001", it.board.mac.hex())
+        authority = Authority.open(state / "pki")
+        check_identity(it.files(), authority, it)
+        assert [entry.fingerprint for entry in authority.entries()] == [serial["fingerprint"]]
+        assert sorted(it.files()) == sorted(IDENTITY)
+        assert (state / "production" / "labels" / "K1-001.png").read_bytes().startswith(b"\x89PNG")
+        again = subprocess.run(shell, capture_output=True, text=True, timeout=60, check=False)
+        assert again.returncode == 0 and "every serial number is done" in again.stderr
+
+
+def test_boards_are_flashed_first_but_not_one_whose_key_waits(built: Build, tmp_path: Path) -> None:
+    state = built.folder.parents[1]
+    (tmp_path / "orders.csv").write_text("serial\nK1-001\n")
+    with unit(tmp_path / "flash.bin", built) as it:
+        shell = [sys.executable, "-P", "-m", "kobler", "provision", "--port", it.board.usb_url, "--flash", "virtual"]
+        shell += ["--batch", str(tmp_path / "orders.csv"), "--state", str(state), "--wait", "20"]
+
+        def until(words: bytes) -> bytes:
+            process = subprocess.Popen(
+                shell, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+            )
+            assert process.stderr
+            said = b""
+            for line in process.stderr:
+                said += line
+                if words in line:
+                    break
+            process.kill()
+            process.wait()
+            process.stderr.close()
+            return said
+
+        it.replace_files(b"\xff" * it.vfs.size)  # nothing on it that could be provisioned
+        first = until(b"copying certificate")
+        assert b"flashing the board" in first and b"copying certificate" in first
+        second = until(b"every serial number is done")
+        assert b"flashing" not in second and b"every serial number is done" in second
+        check_identity(it.files(), Authority.open(state / "pki"), it)
+
+
+def test_scanned_serial_numbers_are_done_one_after_the_other_and_a_mistake_is_exit_code_1(
+    shared: Unit, tmp_path: Path
+) -> None:
+    shell = [sys.executable, "-P", "-m", "kobler", "provision", "--scan", "--port", shared.board.usb_url]
+    shell += ["--state", str(tmp_path / "state"), "--json"]
+    done = subprocess.run(shell, input="K-1\n../K\nK-2\n", capture_output=True, text=True, timeout=100, check=False)
+    (event,) = (json.loads(line) for line in done.stdout.splitlines())
+    assert (event["event"], event["serial"], event["id"]) == ("provisioned", "K-1", shared.board.mac.hex())
+    assert Path(event["label"]).exists()
+    assert "NOT DONE: '../K' is no serial number" in done.stderr
+    assert f"NOT DONE: unit {event['id']} has serial number K-1; K-2 was not given to it" in done.stderr
+    assert done.returncode == 1 and done.stderr.endswith("kobler: 2 of the scanned serial numbers could not be done\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--csr-out", "a", "--cert-in", "b"], "--csr-out and --cert-in do not go together"),
+        (["--batch", "a", "--scan"], "--batch and --scan do not go together"),
+        (["--ca-in", "a"], "--ca-in goes with --cert-in"),
+        (["--flash", "virtual"], "are for --batch and --scan"),
+        (["--csr-out", "a", "--config", "b"], "--config goes with --cert-in"),
+        (["--scan", "--dry-run"], "use it with --batch"),
+        (["--batch", "nowhere.csv"], "cannot read nowhere.csv"),
+    ],
+)
+def test_options_that_do_not_go_together(tmp_path: Path, arguments: list[str], words: str) -> None:
+    done = invoke("--port", "/dev/ttyNONE", "--state", str(tmp_path / "state"), *arguments)
+    assert isinstance(done.exception, UsageError) and words in str(done.exception)
+    assert not (tmp_path / "state").exists()
+
+
+def test_a_dry_run_of_a_batch_reads_the_list_and_the_ledger_only(tmp_path: Path) -> None:
+    (tmp_path / "orders.csv").write_text("serial,id\nK-1,\nK-2,246f28aabbcc\n")
+    options = ["--batch", str(tmp_path / "orders.csv"), "--dry-run", "--state", str(tmp_path / "state")]
+    done = invoke(*options)
+    assert done.exit_code == 0 and not (tmp_path / "state").exists()
+    assert done.stderr.splitlines() == [
+        "K-1: would be made on the next board",
+        "K-2: would be made on unit 246f28aabbcc",
+    ]

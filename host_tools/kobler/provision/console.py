@@ -25,7 +25,8 @@ _READ_TIMEOUT = 5.0  # seconds that mpremote may wait for the two bytes that ope
 # Opening the port resets some boards, and what is sent while they boot is lost: so the prompt is asked twice.
 _CONNECT_SECONDS = 10.0
 _CONNECT_ATTEMPTS = 2
-_MARK = "@kobler "
+MARK = "@kobler "
+_END = b"\x04"  # of what a statement prints
 # What a statement came to is one line; whatever else the unit prints is not mistaken for it.
 _ASK = """
 try:
@@ -151,17 +152,53 @@ class Console:
 
     def ask(self, expression: str, step: str, seconds: float = 20.0) -> Any:
         """The value of an expression, which must be JSON. `Refused` for an exception."""
-        output = self.run(_ASK % (expression, _MARK), step, seconds)
+        output = self.run(_ASK % (expression, MARK), step, seconds)
         for line in reversed(output.splitlines()):
-            if line.startswith(_MARK):
+            if line.startswith(MARK):
                 try:
-                    found = json.loads(line[len(_MARK) :])
+                    found = json.loads(line[len(MARK) :])
                 except ValueError:
                     break
                 if "error" in found:
                     raise Refused(found["error"], found["text"])
                 return found["answer"]
         raise KoblerError(f"the unit at {self.port} answered nonsense while {step}: run the command again")
+
+    def lines(self, code: str, step: str, seconds: float = 20.0) -> Iterator[str]:
+        """Run statements, and give each line they print as it comes; `seconds` may pass between two. It ends with them,
+        however they end.
+        """
+        self._bounded.deadline = time.monotonic() + seconds
+        with _errors(self.port, step):
+            self._transport.exec_raw_no_follow(code)
+        while True:
+            line = bytearray()
+            self._bounded.deadline = time.monotonic() + seconds
+            with _errors(self.port, step):
+                while not line.endswith((b"\n", _END)):
+                    line += self._bounded.read(1)
+            if line.endswith(_END):
+                return
+            yield line.decode("utf-8", "replace").strip()
+
+    def interrupt(self) -> None:
+        """Ctrl-C to what runs."""
+        if self._bounded.lost:
+            return
+        self._bounded.deadline = time.monotonic() + 5.0
+        with _errors(self.port, "stopping the unit"):
+            self._bounded.write(b"\x03")
+
+    def await_words(self, words: bytes, seconds: float) -> bool:
+        """Whether the unit prints this within the time. A port that belongs to the chip goes away when it resets: then
+        nothing is known against it.
+        """
+        self._bounded.deadline = time.monotonic() + seconds
+        said = bytearray()
+        with contextlib.suppress(OSError, _Deadline):
+            while words not in said:
+                said += self._bounded.read(1)
+        return words in said or self._bounded.lost
 
     def reset(self, code: str) -> None:
         """Run the statement that resets the unit; no answer is expected."""

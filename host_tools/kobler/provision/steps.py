@@ -1,32 +1,40 @@
 """What happens to a unit when it is provisioned, in order; until the last step but one it keeps what it had.
 
-The private key is made on the unit and stays there. What crosses the wire: the certificate request up; the
-certificate, the authority's certificate and the compiled configuration down.
+An authority is asked at once (`provision`), or elsewhere by files: `write_request` ends with the certificate request,
+`take_certificate` goes on from there, days later if need be.
 """
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
 
 from ..errors import KoblerError
-from .console import Console, Refused
-
-if TYPE_CHECKING:
-    from ..pki import Authority
+from ..pki import files, requests
+from .console import Console
+from .external import answer, read_certificates, request_pem
+from .unit import Fits, Unit
 
 Progress = Callable[[str], None]
-Fits = Callable[[int | None], None]
 
-# Bytes in one statement: the unit holds its text, its base64 and its result at once.
-_CHUNK = 768
-# A chip takes a second or two for the arithmetic of one P-256 signature, in the worst of conditions.
-_ARITHMETIC_SECONDS = 60.0
-_MINIMUM = (1, 24)
+
+class Certifier(Protocol):
+    """Who signs: the local authority, or somebody like it."""
+
+    @property
+    def ca_der(self) -> bytes:
+        """What the unit is to trust."""
+
+    @property
+    def chain_der(self) -> list[bytes]:
+        """The intermediates, from the one that signs upwards; without the root."""
+
+    def sign_csr(self, csr_der: bytes, unit_id: str) -> bytes:
+        """The certificate."""
 
 
 @dataclass(frozen=True)
@@ -40,9 +48,24 @@ class Provisioned:
     seconds: float
 
 
+@contextmanager
+def at(port: str, say: Progress, fits: Fits | None = None) -> Iterator[Unit]:
+    """The unit at a port, and its restart at the end, whatever came between."""
+    say(f"connecting to the unit at {port}")
+    with Console(port) as console:
+        unit = Unit(console)
+        try:
+            if fits is not None:
+                unit.room(fits)
+            yield unit
+        finally:
+            say("restarting the unit")
+            unit.restart()
+
+
 def provision(
     port: str,
-    authority: Authority,
+    authority: Certifier,
     config: bytes | None,
     progress: Progress | None = None,
     fits: Fits | None = None,
@@ -53,117 +76,83 @@ def provision(
     UsageError if that is too little. Ends with a hard reset of the unit. Doing it again is safe; KoblerError leaves the
     unit as it was.
     """
-    say = progress or (lambda _: None)
+    say = progress or _silent
     started = time.monotonic()
-    say(f"connecting to the unit at {port}")
-    with Console(port) as console:
-        unit_id = _identify(console)
-        try:
-            if fits is not None:
-                _room(console, unit_id, fits)
-            answer = _enrol(console, unit_id, authority, config, say)
-        except BaseException:
-            # Back to work with what it has; if it does not hear this, its watchdog sees to it.
-            _restart(console)
-            raise
-        say("restarting the unit")
-        _restart(console)
-    found = Provisioned(unit_id, *answer, seconds=time.monotonic() - started)
-    say(f"unit {found.id} has its certificate and configuration {found.rev}")
-    return found
+    with at(port, say, fits) as unit:
+        say(f"unit {unit.id} makes its key")
+        request = unit.request()
+        say("signing its certificate")
+        certificate = authority.sign_csr(request, unit.id)
+        found = install(unit, certificate, authority.chain_der, authority.ca_der, config, say)
+    return _end(found, started, say)
 
 
-def _identify(console: Console) -> str:
-    unknown = f"the board at {console.port} runs MicroPython, but not Kobler: run `kobler flash` first"
-    step = "asking who it is"
-    version = console.ask("__import__('sys').implementation.version[:2]", step)
-    if tuple(version) < _MINIMUM:
-        found = ".".join(str(part) for part in version)
-        raise KoblerError(f"the board at {console.port} runs MicroPython {found}; Kobler needs 1.24 or later")
-    try:
-        console.run("from coupler import hal\nfrom coupler.trust import enrol\nh=hal.get()", step)
-        return str(console.ask("enrol.unit_id(h)", step))
-    except Refused as refused:
-        if refused.kind in ("ImportError", "AttributeError", "NameError"):
-            raise KoblerError(unknown) from None
-        raise KoblerError(f"the unit at {console.port} failed while {step}: {refused}") from None
+def write_request(port: str, path: Path, progress: Progress | None = None) -> str:
+    """Have the unit make a key, and write its request (PEM) to `path`; -> the unit's id.
+
+    The key waits on the unit for its certificate; asked again before that has come, the request is for the same key.
+    """
+    say = progress or _silent
+    with at(port, say) as unit:
+        say(f"unit {unit.id} makes its key")
+        request = unit.request(keep=True)
+        requests.key_of(request, unit.id)
+        files.write_public(path, request_pem(request))
+    say(f"{path} is the request of unit {unit.id}; go on with --cert-in when its certificate has come")
+    return unit.id
 
 
-def _room(console: Console, unit_id: str, fits: Fits) -> None:
-    step = "asking for its room"
-    try:
-        sectors = console.ask("getattr(h.flash(),'sectors',None)", step)
-    except Refused as refused:
-        if refused.kind == "AttributeError":
-            return  # older firmware keeps no history
-        raise _complaint(unit_id, step, refused) from None
-    fits(sectors if isinstance(sectors, int) else None)
+def take_certificate(
+    port: str,
+    paths: Sequence[Path],
+    config: bytes | None,
+    progress: Progress | None = None,
+    fits: Fits | None = None,
+    dry_run: bool = False,
+) -> Provisioned | None:
+    """Give the unit the certificate for the request of `write_request`. `paths`: files with it, its intermediates and
+    its root. With `dry_run` only look whether it would take it; -> None.
+    """
+    say = progress or _silent
+    started = time.monotonic()
+    there = [one for path in paths for one in read_certificates(path)]
+    with at(port, say, fits) as unit:
+        if not unit.waits():
+            raise KoblerError(f"no key of unit {unit.id} waits for a certificate: begin with --csr-out")
+        given = answer(there, requests.key_of(unit.request(keep=True), unit.id), unit.id)
+        if dry_run:
+            say(f"unit {unit.id} would get this certificate, {len(given.chain)} intermediate(s) and its root")
+            return None
+        found = install(unit, given.certificate, given.chain, given.ca, config, say)
+    return _end(found, started, say)
 
 
-def _enrol(
-    console: Console, unit_id: str, authority: Authority, config: bytes | None, say: Progress
-) -> tuple[str, int, str | None]:
-    # -> what the unit says: fingerprint, end of validity, revision of its configuration
-    say(f"unit {unit_id} makes its key")
-    _ask(console, unit_id, f"h.set_time({int(time.time() * 1000)})", "setting its clock")
-    begin = "__import__('binascii').b2a_base64(enrol.begin(h)).decode()"
-    request = _ask(console, unit_id, begin, "making its key", _ARITHMETIC_SECONDS)
-    say("signing its certificate")
-    try:
-        csr = base64.b64decode(str(request))
-    except ValueError:
-        csr = b""
-    certificate = authority.sign_csr(csr, unit_id)
+def look(port: str, config: bytes | None, progress: Progress | None = None, fits: Fits | None = None) -> None:
+    """Say what `provision` would do. The unit is asked and restarted, nothing on it changes."""
+    say = progress or _silent
+    with at(port, say, fits) as unit:
+        has = unit.fingerprint()
+        now = f"it has a certificate (SHA-256 {has[:16]}…)" if has else "it has no certificate"
+        then = "and this configuration" if config is not None else "and keep its configuration"
+        say(f"unit {unit.id}: {now}; it would get a new key and certificate {then}")
+
+
+def install(
+    unit: Unit, certificate: bytes, chain: list[bytes], ca: bytes, config: bytes | None, say: Progress
+) -> Provisioned:
+    """Copy certificates and configuration to a unit whose key is staged, and have it switch."""
+    started = time.monotonic()
     say("copying certificate and configuration")
-    _stage(console, unit_id, "cert", certificate)
-    _stage(console, unit_id, "ca", authority.ca_der)
-    if config is not None:
-        _stage(console, unit_id, "config", config)
+    unit.stage(certificate, chain, ca, config)
     say("the unit checks what it got and switches")
-    _run(console, unit_id, "from coupler import compose", "loading its firmware")
-    commit = "enrol.commit(h,compose.check)"
-    answer = _ask(console, unit_id, commit, "switching to its new identity", _ARITHMETIC_SECONDS)
-    expected = hashlib.sha256(certificate).hexdigest()
-    if not isinstance(answer, dict) or answer.get("id") != unit_id or answer.get("fingerprint") != expected:
-        raise KoblerError(f"unit {unit_id} does not confirm its new certificate: run the command again")
-    return expected, int(answer["not_after"]), answer["rev"]
+    found = unit.switch(certificate)
+    return Provisioned(unit.id, found.fingerprint, found.not_after, found.rev, time.monotonic() - started)
 
 
-def _stage(console: Console, unit_id: str, name: str, data: bytes) -> None:
-    step = f"copying its {name}"
-    _run(console, unit_id, "import binascii\n_b=bytearray()", step)
-    for start in range(0, len(data), _CHUNK):
-        text = base64.b64encode(data[start : start + _CHUNK]).decode()
-        _run(console, unit_id, f"_b.extend(binascii.a2b_base64('{text}'))", step)
-    _ask(console, unit_id, f"enrol.stage(h,{name!r},_b,{hashlib.sha256(data).hexdigest()!r})", step)
-    _run(console, unit_id, "_b=None", step)
+def _end(found: Provisioned, started: float, say: Progress) -> Provisioned:
+    say(f"unit {found.id} has its certificate and configuration {found.rev}")
+    return replace(found, seconds=time.monotonic() - started)
 
 
-def _ask(console: Console, unit_id: str, expression: str, step: str, seconds: float = 20.0) -> object:
-    try:
-        return console.ask(expression, step, seconds)
-    except Refused as refused:
-        raise _complaint(unit_id, step, refused) from None
-
-
-def _run(console: Console, unit_id: str, code: str, step: str) -> None:
-    try:
-        console.run(code, step)
-    except Refused as refused:
-        raise _complaint(unit_id, step, refused) from None
-
-
-def _complaint(unit_id: str, step: str, refused: Refused) -> KoblerError:
-    if refused.kind == "EnrolError":
-        return KoblerError(f"unit {unit_id} refused while {step}: {refused.text}; it keeps what it had")
-    if refused.kind == "OSError" and "28" in refused.text:
-        return KoblerError(f"unit {unit_id} has no room left in its file system while {step}: run `kobler flash`")
-    return KoblerError(f"unit {unit_id} failed while {step}: {refused}; it keeps what it had")
-
-
-def _restart(console: Console) -> None:
-    try:
-        # Not at once: the console's last byte, for which mpremote waits, would be lost with the reset.
-        console.reset("import time\ntime.sleep(0.1)\nh.reset()")
-    except KoblerError:
-        pass
+def _silent(_: str) -> None:
+    pass

@@ -1,0 +1,34 @@
+"""Passphrases and PINs: from the environment or from the keyboard, never from the command line, never printed."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import sys
+
+from ..errors import UsageError
+
+ROOT_PASSPHRASE = "KOBLER_ROOT_PASSPHRASE"
+ROOT_PIN = "KOBLER_ROOT_PIN"
+PIN = "KOBLER_PKCS11_PIN"
+_SHORTEST = 12
+
+
+def ask(variable: str, what: str) -> str:
+    """A secret that exists already. `variable` of the environment goes before the question."""
+    found = os.environ.get(variable)
+    if found:
+        return found
+    if not sys.stdin.isatty():
+        raise UsageError(f"{what} is needed: set {variable}, or run this at a terminal")
+    return getpass.getpass(f"{what}: ")
+
+
+def choose(variable: str, what: str) -> str:
+    """A new passphrase, asked for twice."""
+    found = ask(variable, f"new {what}")
+    if len(found) < _SHORTEST:
+        raise UsageError(f"{what}: take at least {_SHORTEST} characters, better four words")
+    if not os.environ.get(variable) and getpass.getpass("once more: ") != found:
+        raise UsageError(f"{what}: the two do not agree; nothing was made")
+    return found

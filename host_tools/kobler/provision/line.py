@@ -1,0 +1,208 @@
+"""A production line: one unit after another gets its serial number, key, certificate, configuration and label.
+
+Every step is in the ledger before the next begins, and each can be done again: after a crash at any point the same
+serial number goes on with the same key and the same certificate. The unit keeps its key in a file until it has its
+certificate, and of the authority's records that certificate is taken which is for this key.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography import x509
+
+from ..errors import KoblerError, UsageError
+from ..pki import Authority, certificates, files, requests
+from . import label
+from .ledger import BEGUN, DONE, FAILED, SIGNED, VOID, Ledger, Piece
+from .steps import Progress, Provisioned, install
+from .unit import Unit
+
+_SERIAL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}")
+_ID = re.compile(r"[0-9a-f]{8,32}")
+
+
+@dataclass(frozen=True)
+class Order:
+    """A serial number, and the unit that is to have it, if that is known."""
+
+    serial: str
+    id: str | None = None
+
+
+def read_orders(path: Path) -> list[Order]:
+    """The rows of a CSV file with a column `serial` and, where the units are known, `id`. UsageError names the line."""
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            rows = csv.DictReader(file)
+            if "serial" not in (rows.fieldnames or ()):
+                raise UsageError(f"{path}: its first line must name the columns, one of them `serial`")
+            found = [(rows.line_num, row["serial"], row.get("id")) for row in rows]
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}") from None
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UsageError(f"{path} is not CSV in UTF-8 ({error})") from None
+    orders: list[Order] = []
+    seen: dict[str, int] = {}
+    for line, serial, unit_id in found:
+        try:
+            order = Order(check_serial((serial or "").strip()), _check_id((unit_id or "").strip()))
+        except UsageError as error:
+            raise UsageError(f"{path}:{line}: {error}") from None
+        for name in {order.serial.casefold(), order.id or order.serial.casefold()}:
+            if name in seen:
+                raise UsageError(f"{path}:{line}: {name} stands in line {seen[name]} already")
+            seen[name] = line
+        orders.append(order)
+    if not orders:
+        raise UsageError(f"{path} has no serial numbers")
+    return orders
+
+
+def check_serial(serial: str) -> str:
+    if not _SERIAL.fullmatch(serial):
+        rule = "1 to 32 letters, digits, '.', '_' or '-', a letter or digit first"
+        raise UsageError(f"{serial!r} is no serial number: use {rule}")
+    return serial
+
+
+def _check_id(unit_id: str) -> str | None:
+    if unit_id and not _ID.fullmatch(unit_id.lower()):
+        raise UsageError(f"{unit_id!r} is no unit's id: hexadecimal digits, as the unit shows it")
+    return unit_id.lower() or None
+
+
+def outlook(pieces: Mapping[str, Piece], order: Order) -> str:
+    """What would happen to this serial number."""
+    piece = pieces.get(order.serial)
+    if piece is None:
+        return f"would be made on {'unit ' + order.id if order.id else 'the next board'}"
+    if piece.done:
+        return f"is done: unit {piece.id}"
+    return f"would go on with unit {piece.id}: {'its certificate is signed' if piece.fingerprint else 'it was begun'}"
+
+
+class Line:
+    def __init__(self, ledger: Ledger, authority: Authority, labels: Path, config: bytes | None, say: Progress) -> None:
+        self._ledger, self._authority, self._labels = ledger, authority, labels
+        self._config, self._say = config, say
+
+    def is_done(self, order: Order) -> bool:
+        piece = self._ledger.pieces.get(order.serial)
+        return piece is not None and piece.done
+
+    def fresh(self, unit_id: str) -> bool:
+        """Whether nothing on this unit is needed: it may be flashed."""
+        return self._ledger.piece_of(unit_id) is None
+
+    def choose(self, orders: Iterable[Order], unit_id: str) -> Order:
+        """The one of these that the unit with this id gets: its own, else the first that nobody has."""
+        piece = self._ledger.piece_of(unit_id)
+        orders = list(orders)
+        for order in orders:
+            if (piece and order.serial == piece.serial) or (order.id == unit_id and not piece):
+                return order
+        if piece:
+            raise KoblerError(f"unit {unit_id} has serial number {piece.serial}, which is not in this batch")
+        for order in orders:
+            if order.id is None and order.serial not in self._ledger.pieces:
+                return order
+        raise KoblerError(f"no serial number is left for unit {unit_id}: is it one of this batch?")
+
+    def void(self, serial: str) -> None:
+        """Take back what this serial number got; it begins anew, on any board."""
+        piece = self._ledger.pieces.get(serial)
+        if piece is None:
+            raise UsageError(f"serial number {serial} is not in the ledger: there is nothing to issue again")
+        for one in self._mine(piece):
+            self._authority.revoke(certificates.serial(one), "superseded")
+        self._ledger.add(VOID, piece, fingerprint=piece.fingerprint)
+
+    def work(self, unit: Unit, order: Order) -> Provisioned | None:
+        """Do all that is left to be done for this unit under this serial number; None if it was done already."""
+        piece = self._begin(unit, order)
+        if piece.done:
+            self._say(f"{piece.serial}: done already, unit {unit.id}")
+            self._label(piece)
+            return None
+        try:
+            return self._finish(unit, piece)
+        except KoblerError as error:
+            self._ledger.add(FAILED, piece, text=str(error))
+            raise
+
+    def _begin(self, unit: Unit, order: Order) -> Piece:
+        other, piece = self._ledger.piece_of(unit.id), self._ledger.pieces.get(order.serial)
+        if other and other is not piece:
+            raise KoblerError(f"unit {unit.id} has serial number {other.serial}; {order.serial} was not given to it")
+        twin = next((one for one in self._ledger.pieces if one.casefold() == order.serial.casefold()), order.serial)
+        if twin != order.serial:
+            raise KoblerError(f"serial number {order.serial} differs from {twin} in the ledger by case alone")
+        if piece and piece.id != unit.id:
+            raise KoblerError(
+                f"serial number {piece.serial} belongs to unit {piece.id}, this is {unit.id}; "
+                f"to give it to this one: --reissue {piece.serial}"
+            )
+        if order.id and order.id != unit.id:
+            raise KoblerError(f"serial number {order.serial} is meant for unit {order.id}, this is {unit.id}")
+        if piece is None:
+            # What the unit has from elsewhere is none of this line's.
+            known = [certificates.serial(one) for one in self._authority.of_unit(unit.id)]
+            self._ledger.add(BEGUN, Piece(order.serial, unit.id), known=known)
+            piece = self._ledger.pieces[order.serial]
+        return piece
+
+    def _finish(self, unit: Unit, piece: Piece) -> Provisioned | None:
+        if piece.fingerprint and unit.fingerprint() == piece.fingerprint:
+            self._say(f"{piece.serial}: unit {unit.id} has its certificate")
+            found = None
+        else:
+            certificate = self._certificate(unit, piece)
+            authority = self._authority
+            found = install(unit, certificate, authority.chain_der, authority.ca_der, self._config, self._say)
+        self._label(piece)
+        self._ledger.add(DONE, piece, fingerprint=piece.fingerprint)
+        self._say(f"{piece.serial}: done, unit {unit.id}")
+        return found
+
+    def _certificate(self, unit: Unit, piece: Piece) -> bytes:
+        given = self._mine(piece)
+        if given and not unit.waits():
+            raise KoblerError(
+                f"serial number {piece.serial} was given a certificate, but unit {unit.id} has lost the key for it "
+                f"(was it flashed or erased meanwhile?); for a new one: --reissue {piece.serial}"
+            )
+        self._say(f"{piece.serial}: unit {unit.id} makes its key")
+        request = unit.request(keep=True)
+        key = requests.key_of(request, unit.id)
+        certificate = next((files.certificate_der(one) for one in given if one.public_key() == key), None)
+        if certificate is None and given:
+            raise KoblerError(
+                f"serial number {piece.serial} was given a certificate for another key of unit {unit.id}; "
+                f"for a new one: --reissue {piece.serial}"
+            )
+        if certificate is None:
+            self._say(f"{piece.serial}: signing its certificate")
+            certificate = self._authority.sign_csr(request, unit.id)
+        if piece.fingerprint is None:
+            signed = x509.load_der_x509_certificate(certificate)
+            self._ledger.add(
+                SIGNED,
+                piece,
+                certificate=certificates.serial(signed),
+                fingerprint=certificates.fingerprint(signed),
+                not_after=signed.not_valid_after_utc.isoformat(),
+            )
+        return certificate
+
+    def _mine(self, piece: Piece) -> list[x509.Certificate]:
+        # What was signed since it was begun, also when a crash came before the ledger heard of it.
+        return [one for one in self._authority.of_unit(piece.id) if certificates.serial(one) not in piece.known]
+
+    def _label(self, piece: Piece) -> None:
+        assert piece.fingerprint is not None
+        label.write(self._labels / f"{piece.serial}.png", piece.id, piece.serial, piece.fingerprint)

@@ -1,0 +1,192 @@
+"""A unit at its console, spoken to as coupler/trust/enrol.py on it expects; until it switches it keeps what it had.
+
+The private key is made on the unit and stays there. What crosses the wire: the certificate request up; certificates and
+the compiled configuration down.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from ..errors import KoblerError
+from .console import Console, Refused
+
+Fits = Callable[[int | None], None]
+
+# Bytes in one statement: the unit holds its text, its base64 and its result at once.
+_CHUNK = 768
+# A chip takes a second or two for the arithmetic of one P-256 signature, in the worst of conditions.
+_ARITHMETIC_SECONDS = 60.0
+_MINIMUM = (1, 24)
+
+# A staged key is forgotten at the next boot. One that waits for an authority elsewhere lies in this file until then.
+_KEPT = "/etc/key.csr"
+_REQUEST = f"""
+from coupler.trust import csr,switch
+enrol.recover(h)
+_k=h.read_file('{_KEPT}')
+if _k is None:
+ _r=enrol.begin(h)
+ _k=h.read_file(switch.STAGED[switch.KEY])
+ h.write_file('{_KEPT}',_k)
+else:
+ h.write_file(switch.STAGED[switch.KEY],_k)
+ _r=csr.request(csr.read_key(_k),enrol.unit_id(h))
+_k=None
+"""
+# enrol.py asks whether the authority signed the certificate itself. Here it learns, until the reset that follows, to go
+# through the intermediates.
+_CHAIN = """
+from coupler.trust import x509
+_plain=x509.Certificate
+class _Chained(_plain):
+ def signed_by(self,ca):
+  below=self
+  for one in _chain+[ca]:
+   if not _plain.signed_by(below,one):return False
+   below=one
+  return True
+_chain=[]
+x509.Certificate=_Chained
+"""
+
+
+@dataclass(frozen=True)
+class Switched:
+    """What the unit says it has after it switched."""
+
+    fingerprint: str
+    not_after: int
+    rev: str | None
+
+
+class Unit:
+    """Asks the unit at the console who it is. KoblerError names what is missing on it."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self.id = _identify(console)
+
+    def room(self, fits: Fits) -> None:
+        """Tells `fits` how many sectors of flash there are for the history; None: it is kept in files."""
+        step = "asking for its room"
+        try:
+            sectors = self._console.ask("getattr(h.flash(),'sectors',None)", step)
+        except Refused as refused:
+            if refused.kind == "AttributeError":
+                return  # older firmware keeps no history
+            raise self._complaint(step, refused) from None
+        fits(sectors if isinstance(sectors, int) else None)
+
+    def fingerprint(self) -> str | None:
+        """Of the certificate it has; None if it has none."""
+        found = self._ask("enrol.status(h)", "asking for its certificate")
+        return str(found["fingerprint"]) if isinstance(found, dict) and found.get("fingerprint") else None
+
+    def waits(self) -> bool:
+        """Whether a key on it waits for its certificate."""
+        return bool(self._ask(f"h.read_file('{_KEPT}') is not None", "looking for a key that waits"))
+
+    def request(self, keep: bool = False) -> bytes:
+        """The certificate request (DER) for a new key. `keep`: for the key that waits; it makes one if there is none,
+        and that outlives a restart."""
+        self._ask(f"h.set_time({int(time.time() * 1000)})", "setting its clock")
+        answer = "__import__('binascii').b2a_base64(%s).decode()"
+        if keep:
+            self._run(_REQUEST, "making its key", _ARITHMETIC_SECONDS)
+            text = self._ask(answer % "_r", "sending its request")
+        else:
+            text = self._ask(answer % "enrol.begin(h)", "making its key", _ARITHMETIC_SECONDS)
+        try:
+            return base64.b64decode(str(text))
+        except ValueError:
+            return b""
+
+    def stage(self, certificate: bytes, chain: Sequence[bytes], ca: bytes, config: bytes | None) -> None:
+        """Copy what the unit is to have: its certificate, those between it and the root, the root's (all DER), and its
+        configuration."""
+        self._stage("cert", certificate)
+        self._stage("ca", ca)
+        if config is not None:
+            self._stage("config", config)
+        if chain:
+            self._run(_CHAIN, "preparing for its chain")
+        for one in chain:
+            self._send("chain", one)
+            self._run("_chain.append(_plain(bytes(_b)))\n_b=None", "copying its chain")
+
+    def switch(self, certificate: bytes) -> Switched:
+        """Have the unit check what is staged and take it. Afterwards it is the new one."""
+        self._run("from coupler import compose", "loading its firmware")
+        step = "switching to its new identity"
+        answer = self._ask("enrol.commit(h,compose.check)", step, _ARITHMETIC_SECONDS)
+        expected = hashlib.sha256(certificate).hexdigest()
+        if not isinstance(answer, dict) or answer.get("id") != self.id or answer.get("fingerprint") != expected:
+            raise KoblerError(f"unit {self.id} does not confirm its new certificate: run the command again")
+        self._run(f"h.remove('{_KEPT}')", step)
+        return Switched(expected, int(answer["not_after"]), answer["rev"])
+
+    def restart(self) -> None:
+        """Back to work, with what it has; if it does not hear this, its watchdog sees to it."""
+        restart(self._console)
+
+    def _stage(self, name: str, data: bytes) -> None:
+        self._send(name, data)
+        digest = hashlib.sha256(data).hexdigest()
+        self._ask(f"enrol.stage(h,{name!r},_b,{digest!r})", f"copying its {name}")
+        self._run("_b=None", f"copying its {name}")
+
+    def _send(self, name: str, data: bytes) -> None:
+        step = f"copying its {name}"
+        self._run("import binascii\n_b=bytearray()", step)
+        for start in range(0, len(data), _CHUNK):
+            text = base64.b64encode(data[start : start + _CHUNK]).decode()
+            self._run(f"_b.extend(binascii.a2b_base64('{text}'))", step)
+
+    def _ask(self, expression: str, step: str, seconds: float = 20.0) -> object:
+        try:
+            return self._console.ask(expression, step, seconds)
+        except Refused as refused:
+            raise self._complaint(step, refused) from None
+
+    def _run(self, code: str, step: str, seconds: float = 20.0) -> None:
+        try:
+            self._console.run(code, step, seconds)
+        except Refused as refused:
+            raise self._complaint(step, refused) from None
+
+    def _complaint(self, step: str, refused: Refused) -> KoblerError:
+        if refused.kind == "EnrolError":
+            return KoblerError(f"unit {self.id} refused while {step}: {refused.text}; it keeps what it had")
+        if refused.kind == "OSError" and "28" in refused.text:
+            return KoblerError(f"unit {self.id} has no room left in its file system while {step}: run `kobler flash`")
+        return KoblerError(f"unit {self.id} failed while {step}: {refused}; it keeps what it had")
+
+
+def restart(console: Console) -> None:
+    """Restart whatever answers at the console."""
+    try:
+        # Not at once: the console's last byte, for which mpremote waits, would be lost with the reset.
+        console.reset("import time\ntime.sleep(0.1)\nh.reset()")
+    except KoblerError:
+        pass
+
+
+def _identify(console: Console) -> str:
+    unknown = f"the board at {console.port} runs MicroPython, but not Kobler: run `kobler flash` first"
+    step = "asking who it is"
+    version = console.ask("__import__('sys').implementation.version[:2]", step)
+    if tuple(version) < _MINIMUM:
+        found = ".".join(str(part) for part in version)
+        raise KoblerError(f"the board at {console.port} runs MicroPython {found}; Kobler needs 1.24 or later")
+    try:
+        console.run("from coupler import hal\nfrom coupler.trust import enrol\nh=hal.get()", step)
+        return str(console.ask("enrol.unit_id(h)", step))
+    except Refused as refused:
+        if refused.kind in ("ImportError", "AttributeError", "NameError"):
+            raise KoblerError(unknown) from None
+        raise KoblerError(f"the unit at {console.port} failed while {step}: {refused}") from None

@@ -1,0 +1,63 @@
+"""An authority that is not Kobler's, as a company has one: it is handed a request and gives back certificates."""
+
+from __future__ import annotations
+
+import datetime as dt
+from pathlib import Path
+from typing import Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+
+class OtherAuthority:
+    """Not Kobler's: a root, `levels` intermediates, and the last of them signs."""
+
+    def __init__(
+        self, levels: int = 1, curve: ec.EllipticCurve | None = None, digest: hashes.HashAlgorithm | None = None
+    ) -> None:
+        self._digest = digest or hashes.SHA256()
+        self.chain: list[x509.Certificate] = []
+        self._key: Any = None
+        for level in range(levels + 1):
+            key = ec.generate_private_key(curve or ec.SECP256R1())
+            name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"Other {level}")])
+            signer = self.chain[-1].subject if self.chain else name
+            builder = self._builder(name, signer, key.public_key(), ca=True)
+            self.chain.append(builder.sign(self._key or key, self._digest))
+            self._key = key
+
+    def _builder(
+        self, name: x509.Name, issuer: x509.Name, key: Any, ca: bool = False, days: tuple[int, int] = (-1, 30)
+    ) -> x509.CertificateBuilder:
+        now = dt.datetime.now(dt.UTC)
+        usage = x509.KeyUsage(not ca, False, False, False, False, ca, ca, False, False)
+        return (
+            x509.CertificateBuilder(issuer, name, key, x509.random_serial_number())
+            .not_valid_before(now + dt.timedelta(days=days[0]))
+            .not_valid_after(now + dt.timedelta(days=days[1]))
+            .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
+            .add_extension(usage, critical=True)
+        )
+
+    def sign(
+        self,
+        path: Path,
+        name: str | None = None,
+        key: Any = None,
+        days: tuple[int, int] = (-1, 30),
+        server: bool = False,
+    ) -> x509.Certificate:
+        """What it makes of the request in a file."""
+        request = x509.load_pem_x509_csr(path.read_bytes())
+        assert request.is_signature_valid
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]) if name else request.subject
+        builder = self._builder(subject, self.chain[-1].subject, key or request.public_key(), days=days)
+        use = ExtendedKeyUsageOID.SERVER_AUTH if server else ExtendedKeyUsageOID.CLIENT_AUTH
+        return builder.add_extension(x509.ExtendedKeyUsage([use]), False).sign(self._key, self._digest)
+
+
+def pem(*certificates: x509.Certificate) -> bytes:
+    return b"".join(one.public_bytes(serialization.Encoding.PEM) for one in certificates)
