@@ -36,7 +36,7 @@ def furnish() -> None:
     """Hang every room's commands on the app; their modules import only light, portable things at the top."""
     from .build.cli import build
     from .bus.cli import app as bus
-    from .cloud.cli import up, watch
+    from .cloud.cli import call, up, watch, write
     from .config.cli import app as config
     from .doctor.cli import doctor
     from .flash.cli import flash
@@ -44,8 +44,10 @@ def furnish() -> None:
     from .provision.cli import provision
     from .sim.cli import app as sim
 
-    for command in (up, build, flash, provision, doctor, watch):
+    for command in (up, build, flash, provision, doctor, watch, call):
         app.command(command.__name__)(command)
+    # A value may begin with a minus sign.
+    app.command("write", context_settings={"ignore_unknown_options": True})(write)
     for name, group in (("bus", bus), ("config", config), ("pki", pki), ("sim", sim)):
         app.add_typer(group, name=name)
 

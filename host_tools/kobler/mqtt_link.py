@@ -7,9 +7,13 @@ socket that minimqtt reads and writes. Every step is bounded by `timeout` second
 from __future__ import annotations
 
 import os
+import re
 import socket
 import ssl
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -121,12 +125,13 @@ class Link:
         self._codec: Any = None
         self._inbox = bytearray()
         self._closed: str | None = None
+        self._late = False
 
     def resolve(self) -> list[str]:
         """The addresses of the broker's name."""
         host = self.endpoint.host
         try:
-            self._addresses = socket.getaddrinfo(host, self.endpoint.port, type=socket.SOCK_STREAM)
+            self._addresses = look_up(host, self.endpoint.port, self.timeout)
         except (OSError, UnicodeError) as error:
             raise LinkError(
                 f"{host} has no address ({error})", "check the name and this network's DNS servers"
@@ -160,11 +165,12 @@ class Link:
         """Handshake; returns the protocol version and the broker's verified certificate."""
         assert self._socket is not None
         try:
-            secure = self._context.wrap_socket(self._socket, server_hostname=self.endpoint.host)
+            with self._deadline():
+                secure = self._context.wrap_socket(self._socket, server_hostname=self.endpoint.host)
         except ssl.SSLCertVerificationError as error:
             raise _distrust(error, self.endpoint) from None
         except (OSError, ValueError) as error:
-            raise _refusal(error) from None
+            raise self._refusal(error) from None
         self._socket = secure
         return str(secure.version()), dict(secure.getpeercert() or {})
 
@@ -177,15 +183,18 @@ class Link:
         codec = websocket.WebSocket(f"{host}:{self.endpoint.port}", self.endpoint.path, "mqtt", os.urandom, 1 << 22)
         assert self._socket is not None
         try:
-            self._socket.sendall(codec.request())
-            self._codec = codec
-            while codec.state == websocket.CONNECTING and self._closed is None:
-                self._receive()
+            with self._deadline():
+                self._socket.sendall(codec.request())
+                self._codec = codec
+                while codec.state == websocket.CONNECTING and self._closed is None:
+                    self._receive()
         except _coupler("errors").ProtocolError as error:
             text = f"no WebSocket at {self.endpoint.path} ({error})"
-            raise LinkError(text, "check the URL's path, and that no proxy stands between") from None
+            raise LinkError(text, http_remedy(str(error), self.endpoint.host, self.endpoint.port)) from None
         except OSError as error:
-            raise _refusal(error) from None
+            raise self._refusal(error) from None
+        if self._late:
+            raise self._refusal(TimeoutError())
         if self._closed is not None:
             # With TLS 1.3 a broker judges our certificate after our side of the handshake is done.
             raise LinkError(
@@ -240,6 +249,41 @@ class Link:
         finally:
             found.close()
 
+    @contextmanager
+    def _deadline(self) -> Iterator[None]:
+        # A socket's own timeout begins anew with each byte that a slow peer sends.
+        def cut() -> None:
+            self._late = True
+            if self._socket is not None:
+                try:
+                    self._socket.shutdown(socket.SHUT_RDWR)
+                except OSError:
+                    return  # it is closed
+
+        timer = threading.Timer(self.timeout, cut)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+
+    def _refusal(self, error: Exception) -> LinkError:
+        text = str(getattr(error, "reason", None) or error).replace("_", " ").lower()
+        host, port = self.endpoint.host, self.endpoint.port
+        if self._late or isinstance(error, TimeoutError):
+            return LinkError(
+                "no answer in time",
+                "something in between swallows the connection, a firewall or a proxy: ask the site's IT to let "
+                f"TCP port {port} pass to {host} unchanged",
+            )
+        if "alert" in text or "certificate" in text:
+            return LinkError(
+                f"the broker refused our certificate ({text})",
+                "use one of its own authority: `kobler pki issue NAME`",
+            )
+        return LinkError(f"no TLS there ({text})", "check the port; a firewall that inspects TLS also looks like this")
+
     def _receive(self) -> None:
         assert self._socket is not None
         data = self._socket.recv(65536)
@@ -293,13 +337,37 @@ def _distrust(error: ssl.SSLCertVerificationError, endpoint: Endpoint) -> LinkEr
     )
 
 
-def _refusal(error: Exception) -> LinkError:
-    text = str(getattr(error, "reason", None) or error).replace("_", " ").lower()
-    if "alert" in text or "certificate" in text:
-        return LinkError(
-            f"the broker refused our certificate ({text})",
-            "use one of its own authority: `kobler pki issue NAME`",
-        )
-    if isinstance(error, TimeoutError):
-        return LinkError("no answer in time", "something in between swallows the connection: a firewall or a proxy")
-    return LinkError(f"no TLS there ({text})", "check the port; a firewall that inspects TLS also looks like this")
+def http_remedy(said: str, host: str, port: int) -> str:
+    """What to do about a server that did not upgrade to a WebSocket; `said`: an error that may hold `HTTP STATUS`."""
+    found = re.search(r"HTTP (\d{3})", said)
+    status = int(found[1]) if found else 0
+    around = f"ask the site's IT to let TCP port {port} pass to {host} without the proxy"
+    if status == 407:
+        return f"a proxy wants a name and a password, which a coupler has not: {around}"
+    if status == 404:
+        return "check the path in the broker's URL: nothing speaks MQTT there"
+    if status in (401, 403):
+        return f"whoever runs the broker does not let this certificate in; or it is a proxy that refuses: {around}"
+    if status in (502, 503, 504):
+        return "the broker behind this server does not run: ask whoever runs it"
+    return f"check the URL's path; or a proxy stands between: {around}"
+
+
+def look_up(host: str, port: int, timeout: float, kind: int = socket.SOCK_STREAM) -> list[tuple[Any, ...]]:
+    """As socket.getaddrinfo, within `timeout` seconds; TimeoutError."""
+    found: list[Any] = []
+
+    def ask() -> None:
+        try:
+            found.append(socket.getaddrinfo(host, port, type=kind))
+        except (OSError, UnicodeError) as error:
+            found.append(error)
+
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(timeout)
+    if not found:
+        raise TimeoutError(f"the DNS servers have not answered in {timeout:.0f} s")
+    if isinstance(found[0], Exception):
+        raise found[0]
+    return list(found[0])

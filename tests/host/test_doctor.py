@@ -20,7 +20,9 @@ from cryptography.hazmat.primitives.serialization import (
 from kobler.cloud.background import Background
 from kobler.cloud.broker import Broker
 from kobler.cloud.ntp import NtpServer
+from kobler.doctor.checks import Target, examine
 from kobler.doctor.cli import doctor
+from kobler.mqtt_link import Credentials, Endpoint
 from kobler.pki import Authority
 from typer import Typer
 from typer.testing import CliRunner
@@ -152,6 +154,73 @@ def test_a_web_server_that_knows_no_websocket(state: Path) -> None:
     assert code == 1 and "HTTP 200" in str(failed(lines, "websocket")["detail"])
 
 
+@pytest.mark.parametrize(
+    ("status", "remedy"),
+    [
+        ("407 Proxy Authentication Required", "without the proxy"),
+        ("404 Not Found", "check the path"),
+        ("403 Forbidden", "does not let this certificate in"),
+        ("502 Bad Gateway", "does not run"),
+    ],
+)
+def test_what_a_status_instead_of_an_upgrade_means(state: Path, status: str, remedy: str) -> None:
+    context = server_context(Authority.open(state / "pki"))
+    with impostor(context, f"HTTP/1.1 {status}\r\n\r\n".encode()) as port:
+        code, lines, _ = run(state, "--url", f"wss://localhost:{port}/mqtt")
+    line = failed(lines, "websocket")
+    assert code == 1 and status in str(line["detail"]) and remedy in str(line["remedy"])
+
+
+def test_a_server_that_sends_a_byte_now_and_then_is_not_waited_for(state: Path) -> None:
+    authority = Authority.open(state / "pki")
+    issued = authority.issue_client("doctor")
+    ended = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def dribble() -> None:
+            raw, _ = listener.accept()
+            with server_context(authority).wrap_socket(raw, server_side=True) as link:
+                link.recv(4096)
+                link.sendall(b"HTTP/1.1 101 x\r\nX: ")
+                try:
+                    while not ended.wait(0.05):
+                        link.sendall(b"x")
+                except OSError:
+                    return
+
+        threading.Thread(target=dribble, daemon=True).start()
+        endpoint = Endpoint.parse(f"wss://localhost:{listener.getsockname()[1]}/mqtt")
+        target = Target([endpoint], Credentials(issued.ca_pem, issued.cert_pem, issued.key_pem), [])
+        found = {finding.check: finding for finding in examine(target, timeout=0.5)}
+        ended.set()
+    assert found["tls"].ok and found["websocket"].ok is False and "no answer in time" in found["websocket"].detail
+
+
+def test_a_hub_is_examined_as_far_as_one_gets_without_being_a_device(
+    state: Path, running: tuple[Broker, NtpServer], tmp_path: Path
+) -> None:
+    site = tmp_path / "site.toml"
+    context = server_context(Authority.open(state / "pki"))
+    with impostor(context, b"HTTP/1.1 404 Not Found\r\n\r\n") as port:
+        site.write_text(
+            '[device]\nname = "x"\n[network]\nkind = "ethernet"\nntp = ["' + running[1].address + '"]\n'
+            f'[cloud]\nenabled = true\ndialect = "azure"\nscope = "0ne00ABCDEF"\nurl = "wss://localhost:{port}"\n'
+        )
+        code, lines, _ = run(state, "--config", str(site))
+    assert code == 1 and outcome(lines) == {
+        "dns": True,
+        "tcp": True,
+        "tls": True,
+        "websocket": False,
+        "mqtt": None,
+        "time": True,
+    }
+    assert "/$iothub/websocket" in str(lines[3]["detail"]) and "kobler doctor --port" in str(lines[4]["remedy"])
+    assert [line["domain"] for line in lines if line["event"] == "rule"][:3] == [
+        "localhost", "*.azure-devices.net", "*.blob.core.windows.net"
+    ]  # fmt: skip
+
+
 def test_a_broker_that_does_not_know_our_authority(
     state: Path, running: tuple[Broker, NtpServer], tmp_path: Path
 ) -> None:
@@ -179,9 +248,15 @@ def test_the_firewall_rules_of_a_configuration(state: Path, running: tuple[Broke
         f'[cloud]\nenabled = true\nurl = "{broker.url}"\n'
     )
     code, lines, _ = run(state, "--config", str(site))
+    assert outcome(lines) == {name: True for name in ("dns", "tcp", "tls", "websocket", "mqtt", "time")}
     rules = [line for line in lines if line["event"] == "rule"]
     assert code == 0
     assert any(rule["domain"] == "localhost" and rule["port"] == broker.port for rule in rules)
+    ticket = CliRunner().invoke(command, ["--state", str(state), "--config", str(site), "--markdown"])
+    assert ticket.exit_code == 0
+    lines_of = ticket.stdout.splitlines()
+    assert f"| localhost | {broker.port} | TCP | MQTT in a TLS WebSocket; TLS must not be intercepted |" in lines_of
+    assert any(line.startswith("| mqtt | ok | ") for line in lines_of)
 
 
 @pytest.mark.parametrize(
@@ -210,6 +285,24 @@ def test_the_file_that_is_not_good_is_named(state: Path, tmp_path: Path, option:
     assert code == 1 and "\n" not in error
     named = [str(path) for path in (*good.values(), bad) if str(path) in error]
     assert named == ([str(issued.cert_pem), str(bad)] if content == "of another" else [str(bad)]), error
+
+
+def test_every_broker_of_a_configuration_is_examined(
+    state: Path, running: tuple[Broker, NtpServer], tmp_path: Path
+) -> None:
+    broker, clock = running
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    site = tmp_path / "site.toml"
+    site.write_text(
+        f'[device]\nname = "x"\n[network]\nkind = "ethernet"\nntp = ["{clock.address}"]\n'
+        f'[cloud]\nenabled = true\nurl = ["wss://localhost:{port}/mqtt", "{broker.url}"]\n'
+    )
+    code, lines, _ = run(state, "--config", str(site))
+    assert code == 1
+    assert [line["ok"] for line in lines if line.get("check") == "tcp"] == [False, True]
+    assert [line["ok"] for line in lines if line.get("check") == "mqtt"] == [None, True]
+    assert [line["port"] for line in lines if line["event"] == "rule"][:2] == [port, broker.port]
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,8 @@ ALLOWED = {
         "watch",
     },
     "compose": {"access", "bus", "health", "local", "net", "points", "store", "trust", "update", "uplink", "watch"},
+    # Runs in app's place, by the same parts.
+    "doctor": {"compose", "net", "store", "trust", "uplink"},
     "update": {"trust", "uplink", "bus", "points", "store", "net"},
     "access": {"trust", "uplink", "bus", "points", "store", "net"},
     "local": {"trust", "uplink", "bus", "points", "store", "net"},

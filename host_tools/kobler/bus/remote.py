@@ -60,12 +60,12 @@ class Coupler:
 
     def _take(self, topic: str, payload: bytes) -> None:
         parts = topic.split("/")
-        if parts[2:] == ["presence"]:
+        if parts[1:] == [self.device, "presence"]:
             self._presence = payload
         elif len(parts) == 5 and parts[3].isdecimal():
             self._answers[parts[4]] = int(parts[3]), payload
 
-    def call(self, method: str, **arguments: Any) -> dict[str, Any]:
+    def call(self, method: str, /, **arguments: Any) -> dict[str, Any]:
         """What a method answers. MethodRefused with the unit's own words; KoblerError."""
         rid = secrets.token_hex(8)
         self._client.publish(f"kobler/{self.device}/method/{method}/{rid}", json.dumps(arguments).encode())

@@ -1,8 +1,9 @@
-"""`kobler up` and `kobler watch`."""
+"""`kobler up`, `kobler watch`, `kobler call` and `kobler write`."""
 
 from __future__ import annotations
 
 import re
+import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -16,6 +17,16 @@ Json = Annotated[bool, typer.Option("--json", help="JSON Lines on standard outpu
 For = Annotated[
     str | None,
     typer.Option("--for", metavar="TIME", help="Stop by itself after this time, such as 20s or 5m."),
+]
+Config = Annotated[
+    Path | None, typer.Option("--config", help="The broker of this configuration, not of a running flash.sh.")
+]
+Url = Annotated[str | None, typer.Option("--url", help="This broker, wss://… or mqtts://…")]
+Ca = Annotated[Path | None, typer.Option("--ca", help="Authority to trust (PEM), unless STATE's own.")]
+Cert = Annotated[Path | None, typer.Option("--cert", help="Our certificate (PEM), unless STATE's own.")]
+Key = Annotated[Path | None, typer.Option("--key", help="Its key (PEM).")]
+Device = Annotated[
+    str | None, typer.Option("--device", metavar="ID", help="The coupler's id; else the only one that is online.")
 ]
 _STATE = Path(".kobler")
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -88,29 +99,78 @@ def up(
 
 def watch(
     state: State = _STATE,
-    config: Annotated[
-        Path | None, typer.Option("--config", help="Watch the broker of this configuration, not a running flash.sh.")
-    ] = None,
-    url: Annotated[str | None, typer.Option("--url", help="Watch this broker, wss://… or mqtts://…")] = None,
+    config: Config = None,
+    url: Url = None,
+    ca: Ca = None,
+    cert: Cert = None,
+    key: Key = None,
+    device: Annotated[str | None, typer.Option("--device", metavar="ID", help="One coupler, not all.")] = None,
     as_json: Json = False,
     time: For = None,
 ) -> None:
-    """Print the samples of a coupler as another client of its broker, with a certificate of STATE's authority."""
+    """Print the samples of a coupler as another client of its broker, until Ctrl-C."""
     seconds = duration(time)
-    if config is not None and url is not None:
-        raise UsageError("--config and --url both name a broker: give one of them")
 
-    from .watch import watch as run
+    from .at import At
+    from .watch import Watching
 
-    if config is not None:
-        from ..config import load
-        from ..mqtt_link import Endpoint
+    at = At(state, config, url, ca, cert, key, device)
+    where, which = at.place()
+    raise typer.Exit(Watching(where, at.credentials("watch"), which, as_json).run(seconds))
 
-        found = load(config).cloud.url
-        if found is None:
-            raise UsageError(f"{config} names no broker: give [cloud] a url")
-        url = Endpoint(found.scheme, found.host, found.port, found.path).url
-    raise typer.Exit(run(state, url, as_json, seconds))
+
+def call(
+    method: Annotated[
+        str,
+        typer.Argument(
+            metavar="METHOD",
+            help="read, write, describe, history, identify, diagnose, restart, cloud, request or scan.",
+        ),
+    ],
+    arguments: Annotated[
+        str | None,
+        typer.Argument(metavar="[JSON|-]", help="""Such as '{"point": "field/meter/power"}'; - reads it."""),
+    ] = None,
+    state: State = _STATE,
+    config: Config = None,
+    url: Url = None,
+    ca: Ca = None,
+    cert: Cert = None,
+    key: Key = None,
+    device: Device = None,
+    as_json: Json = False,
+) -> None:
+    """Call a method of a coupler through its broker and print the answer (docs/broker.md)."""
+    from .at import At
+    from .call import call as run
+
+    run(At(state, config, url, ca, cert, key, device), method, arguments, as_json)
+
+
+def write(
+    point: Annotated[str, typer.Argument(metavar="POINT", help="Such as field/ahu/setpoint.")],
+    value: Annotated[str, typer.Argument(metavar="VALUE", help="A number, true or false, or a name of the point's.")],
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    state: State = _STATE,
+    config: Config = None,
+    url: Url = None,
+    ca: Ca = None,
+    cert: Cert = None,
+    key: Key = None,
+    device: Device = None,
+    as_json: Json = False,
+) -> None:
+    """Write a point of a coupler by the rules of its configuration, and show what the device holds then.
+
+    On a terminal it asks first.
+    """
+    from .at import At
+    from .call import write as run
+
+    def confirm(question: str) -> bool:
+        return yes or not sys.stdin.isatty() or typer.confirm(question, err=True)
+
+    run(At(state, config, url, ca, cert, key, device), point, value, confirm, as_json)
 
 
 def duration(text: str | None) -> float | None:

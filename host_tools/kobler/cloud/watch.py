@@ -1,23 +1,20 @@
-"""Watching a broker from outside, with a certificate of an observer: `kobler watch`, and `kobler up --no-
-broker`.
-"""
+"""Watching a broker from outside, with a certificate of an observer: `kobler watch`, and `kobler up --no-broker`."""
 
 from __future__ import annotations
 
 import json
+import math
 import queue
 import sys
 import threading
 import time
 from datetime import datetime
-from pathlib import Path
 from typing import TextIO
 
 from ..errors import KoblerError
-from ..mqtt_client import Credentials, Endpoint, Link, MqttClient
+from ..mqtt_client import Credentials, Endpoint, Link, LinkError, MqttClient
 from .feed import Feed, Presence, Sample
 from .interrupt import Interrupts, Stopped
-from .state import read_endpoint
 
 _RETRY_S = 2.0
 _TOPICS = "kobler/{device}/#"
@@ -69,42 +66,61 @@ class Remote:
                 self._ending.wait(_RETRY_S)
 
 
-def watch(state: Path, url: str | None, as_json: bool, seconds: float | None) -> int:
-    """Print samples until Ctrl-C, or for so long; then 0 if any came, else 1. `url`: another broker than STATE's."""
-    from ..pki import Authority
+class Watching:
+    """`kobler watch`: prints samples of one coupler, or of all (`device` None), until Ctrl-C or for `seconds`."""
 
-    where = {"broker": url} if url else read_endpoint(state)
-    issued = Authority.open(state / "pki").issue_client("watch")
-    device = where["device"] if isinstance(where.get("device"), str) else "+"
-    feed, count = Feed(), 0
-    # Printed outside the client, which takes every OSError, a closed standard output too, for its connection's.
-    printable: list[tuple[str, TextIO]] = []
+    def __init__(self, url: str, credentials: Credentials, device: str | None, as_json: bool) -> None:
+        self._url, self._credentials, self._device, self._as_json = url, credentials, device, as_json
+        self._feed, self._count = Feed(), 0
+        # Printed outside the client, which takes every OSError, a closed standard output too, for its connection's.
+        self._printable: list[tuple[str, TextIO]] = []
 
-    def show(topic: str, payload: bytes) -> None:
-        nonlocal count
-        for event in feed.take(topic, payload):
-            if isinstance(event, Sample):
-                count += 1
-                printable.append((json.dumps(event.as_json()) if as_json else line(event), sys.stdout))
-            elif isinstance(event, Presence) and not as_json:
-                printable.append((f"{event.device} is {'online' if event.online else 'offline'}", sys.stderr))
+    def run(self, seconds: float | None) -> int:
+        """The exit code. KoblerError when the broker cannot be reached at first, or no sample came in time."""
+        with Interrupts():
+            try:
+                deadline = None if seconds is None else time.monotonic() + seconds
+                client: MqttClient | None = self._connect()
+                while (left := math.inf if deadline is None else deadline - time.monotonic()) > 0:
+                    client = self._turn(client, left)
+                if client is not None:
+                    client.close()
+            except Stopped as stopped:
+                return 0 if seconds is None and stopped.exit_code == 130 else stopped.exit_code
+        if not self._count:
+            raise KoblerError(f"no sample came within {seconds:g} s: is the coupler online? `kobler doctor` says more")
+        return 0
 
-    with Interrupts():
+    def _connect(self) -> MqttClient:
+        client = connect(self._url, self._credentials)
+        client.subscribe(_TOPICS.format(device=self._device or "+"), self._take)
+        return client
+
+    def _turn(self, client: MqttClient | None, left: float) -> MqttClient | None:
+        # What was connected once is connected again, for as long as it takes.
         try:
-            client = connect(where["broker"], Credentials(issued.ca_pem, issued.cert_pem, issued.key_pem))
-            client.subscribe(_TOPICS.format(device=device), show)
-            deadline = None if seconds is None else time.monotonic() + seconds
-            while deadline is None or (left := deadline - time.monotonic()) > 0:
-                client.loop(0.5 if deadline is None else min(0.5, left))
-                while printable:
-                    text, stream = printable.pop(0)
-                    print(text, file=stream, flush=True)
-            client.close()
-        except Stopped as stopped:
-            return 0 if seconds is None and stopped.exit_code == 130 else stopped.exit_code
-    if not count:
-        raise KoblerError(f"no sample came within {seconds:.0f} s: is the coupler online? `kobler doctor` says more")
-    return 0
+            if client is None:
+                client = self._connect()
+                print("kobler: connected again", file=sys.stderr)
+            client.loop(min(0.5, left))
+        except LinkError as error:
+            if client is not None:
+                client.close()
+                client = None
+                print(f"kobler: {error}; trying again every {_RETRY_S:.0f} s", file=sys.stderr)
+            time.sleep(min(_RETRY_S, left))
+        while self._printable:
+            text, stream = self._printable.pop(0)
+            print(text, file=stream, flush=True)
+        return client
+
+    def _take(self, topic: str, payload: bytes) -> None:
+        for event in self._feed.take(topic, payload):
+            if isinstance(event, Sample):
+                self._count += 1
+                self._printable.append((json.dumps(event.as_json()) if self._as_json else line(event), sys.stdout))
+            elif isinstance(event, Presence) and not self._as_json:
+                self._printable.append((f"{event.device} is {'online' if event.online else 'offline'}", sys.stderr))
 
 
 def line(sample: Sample) -> str:

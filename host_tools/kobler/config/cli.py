@@ -74,26 +74,29 @@ def compile_(
 
 
 @app.command()
-def firewall(file: File, as_json: Json = False) -> None:
+def firewall(
+    file: File,
+    as_json: Json = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Markdown, for a ticket.")] = False,
+) -> None:
     """List the connections that a site's firewall must allow."""
     from dataclasses import asdict
 
-    from rich import box
     from rich.console import Console
-    from rich.table import Table
 
-    from .firewall import rules
+    from ..errors import UsageError
+    from .firewall import as_markdown, as_table, rules
 
+    if as_json and markdown:
+        raise UsageError("--json and --markdown: give one of them")
     config, _ = _load(file)
     found = rules(config)
     if as_json:
         for rule in found:
             print(json.dumps({"event": "rule", **asdict(rule)}))
-        return
-    if not found:
+    elif not found:
         print("The cloud is off ([cloud] enabled = false) and no point has history: the unit opens no connection.")
-        return
-    table = Table("domain", "port", "protocol", "note", box=box.SIMPLE_HEAD)
-    for rule in found:
-        table.add_row(rule.domain, str(rule.port), rule.protocol, rule.note)
-    Console(highlight=False).print(table)
+    elif markdown:
+        print(as_markdown(found))
+    else:
+        Console(highlight=False).print(as_table(found))

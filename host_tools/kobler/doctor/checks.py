@@ -14,6 +14,8 @@ from typing import Any
 
 from ..errors import KoblerError
 from ..mqtt_client import Credentials, Endpoint, Link, LinkError, MqttClient
+from ..mqtt_link import look_up
+from .finding import Finding
 
 _NTP_EPOCH = 2_208_988_800
 # A coupler that is this far off may take a certificate for expired.
@@ -23,41 +25,39 @@ _NTP_S = 3.0
 
 @dataclass(frozen=True)
 class Target:
-    """What to check."""
+    """What to check. `devices_only`: the broker admits none but its registered devices, which we are not."""
 
-    endpoint: Endpoint
+    endpoints: list[Endpoint]
     credentials: Credentials
     time_servers: list[str]
-
-
-@dataclass(frozen=True)
-class Finding:
-    """The outcome of one check; `ok` None when it could not be tried because an earlier one failed."""
-
-    check: str
-    ok: bool | None
-    detail: str
-    remedy: str
-    seconds: float
+    devices_only: bool = False
 
 
 def examine(target: Target, timeout: float = 10.0) -> Iterator[Finding]:
-    """Check after check, as they are done."""
-    link = Link(target.endpoint, target.credentials, timeout)
+    """Check after check, as they are done; each bounded by `timeout` seconds, TCP for each address."""
+    for endpoint in target.endpoints:
+        yield from _way(endpoint, target, timeout)
+    for server in target.time_servers:
+        yield _try("time", lambda server=server: _time(server))  # type: ignore[misc]
+
+
+def _way(endpoint: Endpoint, target: Target, timeout: float) -> Iterator[Finding]:
+    link = Link(endpoint, target.credentials, timeout)
     client: list[MqttClient] = []
     steps: list[tuple[str, Callable[[], str]]] = [
-        ("dns", lambda: f"{target.endpoint.host} is {', '.join(link.resolve())}"),
-        ("tcp", lambda: f"{link.tcp()} port {target.endpoint.port} answers"),
+        ("dns", lambda: f"{endpoint.host} is {', '.join(link.resolve())}"),
+        ("tcp", lambda: f"{link.tcp()} port {endpoint.port} answers"),
         ("tls", lambda: _certificate(*link.tls())),
     ]
-    if target.endpoint.scheme == "wss":
+    if endpoint.scheme == "wss":
         steps.append(("websocket", lambda: _websocket(link)))
-    steps.append(("mqtt", lambda: _mqtt(link, client)))
+    if not target.devices_only:
+        steps.append(("mqtt", lambda: _mqtt(link, client)))
     failed = False
     try:
         for name, work in steps:
             if failed:
-                yield Finding(name, None, "not tried", "", 0.0)
+                yield Finding(name, None, "not tried: the step before failed", "", 0.0)
                 continue
             finding = _try(name, work)
             failed = not finding.ok
@@ -66,8 +66,9 @@ def examine(target: Target, timeout: float = 10.0) -> Iterator[Finding]:
         for one in client:
             one.close()
         link.close()
-    for server in target.time_servers:
-        yield _try("time", lambda server=server: _time(server))  # type: ignore[misc]
+    if target.devices_only:
+        text = "not tried: a hub admits its registered devices only"
+        yield Finding("mqtt", None, text, "ask a coupler itself: `kobler doctor --port PORT`", 0.0)
 
 
 def _try(name: str, work: Callable[[], str]) -> Finding:
@@ -105,7 +106,8 @@ def _time(server: str) -> str:
         offset = clock_offset(host, number)
     except (OSError, ValueError) as error:
         raise LinkError(
-            f"no time from {server} ({error})", f"let UDP port {number} out, or name another server in [network] ntp"
+            f"no time from {server} ({error})",
+            f"let UDP port {number} out to {host}, or name another server in [network] ntp",
         ) from None
     if abs(offset) > _OFFSET_S:
         raise LinkError(f"this computer's clock is {-offset:+.0f} s off by {server}", "set the clock of this computer")
@@ -114,7 +116,7 @@ def _time(server: str) -> str:
 
 def clock_offset(host: str, port: int = 123, timeout: float = _NTP_S) -> float:
     """Seconds to add to this computer's clock, by one SNTP exchange (RFC 4330). OSError, ValueError."""
-    family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)[0]
+    family, kind, protocol, _, address = look_up(host, port, timeout, socket.SOCK_DGRAM)[0]
     mine = secrets.token_bytes(8)  # our "transmit time": unpredictable, since it is all that ties the answer to us
     with socket.socket(family, kind, protocol) as link:
         link.settimeout(timeout)
