@@ -18,6 +18,8 @@ def make(tmp_path: Path) -> Site:
     return Site(tmp_path)
 
 
+WIFI = '[[network.fallback]]\nkind = "wifi"\nssid = "plant"\n'
+
 # (replaced, replacement, the field, what the error must say)
 WRONG = [
     ('type = "float32"', 'type = "float33"', "bus[0].unit[0].point[0].type", "float32 float64 string(N)"),
@@ -58,6 +60,10 @@ WRONG = [
     ('url = "wss://localhost', 'url = "wss://[::1]', "cloud.url", "IPv4"),
     ('url = "wss://localhost', 'url = "wss://local_host', "cloud.url", "host name"),
     ('url = "wss://localhost:8443/mqtt"', 'url = "mqtts://localhost/mqtt"', "cloud.url", "no path"),
+    ('url = "wss://localhost:8443/mqtt"', "url = []", "cloud.url", "has 0 entries; allowed: >= 1"),
+    ('url = "wss://localhost:8443/mqtt"', 'url = ["wss://a", "ws://b"]', "cloud.url[1]", "wss://"),
+    ('url = "wss://localhost:8443/mqtt"', 'url = ["wss://a", "wss://A:443/mqtt"]', "cloud.url[1]", "once"),
+    ('url = "wss://localhost:8443/mqtt"', 'url = ["wss://a", 5]', "cloud.url[1]", "wss://"),
     ('enabled = false ', 'enabled = "no" ', "cloud.enabled", "true or false"),
     ('address = "dhcp"', 'address = "192.0.2.10/24"', "network.gateway", "is missing"),
     ('address = "dhcp"', 'address = "192.0.2.0/24"', "network.address", "192.0.2.10/24"),
@@ -65,6 +71,11 @@ WRONG = [
     ('ntp = ["pool.ntp.org"]', 'ntp = ["pool.ntp.org:0"]', "network.ntp[0]", "PORT 1 to 65535"),
     ('ntp = ["pool.ntp.org"]', 'ntp = "pool.ntp.org"', "network.ntp", "a list"),
     ('kind = "ethernet"', 'kind = "wifi"', "network.ssid", "needs the network's name"),
+    ("[cloud]", '[[network.fallback]]\nkind = "ethernet"\n[cloud]', "network.fallback[0].kind", "once"),
+    ("[cloud]", '[[network.fallback]]\nkind = "wifi"\n[cloud]', "network.fallback[0].ssid", "needs the network's name"),
+    ("[cloud]", f'{WIFI}after = "0s"\n[cloud]', "network.fallback[0].after", '"1s" to "1h"'),
+    ("[cloud]", f'{WIFI}gateway = "192.0.2.1"\n[cloud]', "network.fallback[0].gateway", "comes from DHCP"),
+    ("[cloud]", f'{WIFI}ntp = ["a"]\n[cloud]', "network.fallback[0].ntp", "unknown key"),
     ('name = "ahu-roof"', "name = 5", "device.name", "printable"),
     ('[device]\nname = "ahu-roof"', "", "device", "is missing"),
     ('kind = "rtu"', 'kind = "tcp"', "bus[0].host", "is missing"),
@@ -204,11 +215,11 @@ def test_the_documentation_shows_a_configuration_that_is_right_and_names_every_k
     table = page[begin : page.index("\n\n", begin)]
     rows = {
         "[device]": models.Device, "[network]": models.Network, "[cloud]": models.Cloud, "[[bus]]": models.Bus,
-        "[store]": models.Store, "[history]": models.History,
+        "[[network.fallback]]": models.Fallback, "[store]": models.Store, "[history]": models.History,
         "[bus.gateway]": models.Gateway, "[[bus.unit]]": models.Unit, "[[bus.unit.point]]": models.Point,
         "report": models.Report, "write": models.Write,
     }  # fmt: skip
     for name, model in rows.items():
         row = next(line for line in table.splitlines() if line.startswith(f"| `{name}` |"))
         listed = set(re.findall(r"`(\w+)`", row.split("|")[2])) - set(models.Limits.model_fields)
-        assert listed == set(model.model_fields), name
+        assert listed == {field.alias or key for key, field in model.model_fields.items()}, name

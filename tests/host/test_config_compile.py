@@ -17,6 +17,8 @@ from kobler.config.firewall import rules
 from kobler.errors import UsageError
 from typer.testing import CliRunner
 
+TWO = '["mqtts://one.azure-devices.net", "mqtts://two.azure-devices.net"]'
+
 
 @pytest.fixture
 def make(tmp_path: Path) -> Site:
@@ -93,14 +95,14 @@ def test_the_smallest_configuration_has_the_cloud_off(make: Site) -> None:
     ("old", "new", "field"),
     [
         ('kind = "ethernet"', 'kind = "modem"', "network.kind"),
+        ("[cloud]", '[[network.fallback]]\nkind = "modem"\n[cloud]', "network.fallback[0].kind"),
     ],
 )
 def test_what_this_version_cannot_do_is_refused_and_not_dropped(make: Site, old: str, new: str, field: str) -> None:
     text = swap(old, new)
     config = make(text)
-    with pytest.raises(
-        UsageError, match=rf":{line_of(text, new)}: {re.escape(field)}: .*not supported by this version"
-    ):
+    line = line_of(text, 'kind = "modem"')
+    with pytest.raises(UsageError, match=rf":{line}: {re.escape(field)}: .*not supported by this version"):
         compile_config(config)
 
 
@@ -110,15 +112,63 @@ def test_azure_has_a_path_of_its_own_and_alone_a_scope(make: Site) -> None:
     for text, field in (
         (swap('dialect = "plain"', 'dialect = "plain"\nscope = "x"'), "cloud.scope"),
         (swap('dialect = "plain"', azure).replace(":8443/mqtt", ":8443/other"), "cloud.url"),
+        (swap('dialect = "plain"', azure).replace('"wss://localhost:8443/mqtt"', TWO), "cloud.url[1]"),
     ):
         with pytest.raises(UsageError, match=rf": {re.escape(field)}: "):
             make(text)
     assert compiled(make(swap('ack = "broker"', 'ack = "store"')))["cloud"]["ack"] == "store"
 
 
+def test_further_urls_follow_the_first_and_are_in_the_firewall_table(make: Site) -> None:
+    one, two = '"wss://localhost:8443/mqtt"', '["wss://localhost:8443/mqtt", "mqtts://Second.example.com"]'
+    single, several = compiled(make(CONTRACT))["cloud"], compiled(make(swap(one, two)))["cloud"]
+    assert several.pop("more") == [{"scheme": "mqtts", "host": "second.example.com", "port": 8883, "path": ""}]
+    assert several == single, "a firmware that knows one only takes the first"
+    found = [(rule.domain, rule.port) for rule in rules(make(swap(one, two).replace("= false", "= true", 1)))]
+    assert found[:2] == [("localhost", 8443), ("second.example.com", 8883)]
+
+
+FALLBACK = """[[network.fallback]]
+kind = "wifi"
+ssid = "plant"
+password = "not secret"
+address = "198.51.100.7/24"
+gateway = "198.51.100.1"
+dns = ["198.51.100.1"]
+after = "2m"
+"""
+
+
+def test_other_ways_into_the_network_follow_the_first(make: Site) -> None:
+    net = compiled(make(swap("[cloud]", FALLBACK + "[cloud]")))["net"]
+    assert net.pop("fallback") == [
+        {
+            "kind": "wifi",
+            "address": {
+                "ip": "198.51.100.7",
+                "mask": "255.255.255.0",
+                "gateway": "198.51.100.1",
+                "dns": ["198.51.100.1"],
+            },
+            "ssid": "plant",
+            "password": "not secret",
+            "after": 120000,
+        }
+    ]
+    assert net == compiled(make(CONTRACT))["net"]
+    table = rules(make(swap("[cloud]", FALLBACK + "[cloud]").replace("= false", "= true", 1)))
+    domains = [rule.domain for rule in table if rule.port in (53, 67)]
+    assert domains == ["198.51.100.1", "DNS servers from DHCP", "DHCP server of the site"]
+
+
 def test_an_ethernet_configuration_is_refused_for_a_board_without_ethernet(make: Site) -> None:
     with pytest.raises(UsageError, match=r":5: network\.kind: .*lilygo-t-can485 has no Ethernet"):
         compile_config(make(CONTRACT), boards.load("lilygo-t-can485"))
+    wifi_first = swap('kind = "ethernet"', 'ssid = "plant"\nkind = "wifi"').replace(
+        "[cloud]", '[[network.fallback]]\nkind = "ethernet"\n[cloud]', 1
+    )
+    with pytest.raises(UsageError, match=r":11: network\.fallback\[0\]\.kind: .*has no Ethernet"):
+        compile_config(make(wifi_first), boards.load("lilygo-t-can485"))
     assert compile_config(make(CONTRACT), boards.load("virtual")) == compile_config(make(CONTRACT))
 
 

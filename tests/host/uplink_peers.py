@@ -22,15 +22,15 @@ CONNACK = b"\x20\x02\0\0"
 class Server:
     """Runs `peer` for every connection, behind TLS if there is an authority."""
 
-    def __init__(self, loop: Loop, peer: Peer, ca: Ca | None, name: str = "localhost") -> None:
+    def __init__(
+        self, loop: Loop, peer: Peer, ca: Ca | None, name: str = "localhost", host: str = "127.0.0.1", port: int = 0
+    ) -> None:
         self._loop, self._peer = loop, peer
         self._tasks: set[asyncio.Task[None]] = set()
         self.connections = 0
 
         async def start() -> asyncio.Server:
-            return await asyncio.start_server(
-                self._serve, "127.0.0.1", 0, ssl=ca.context(ca.server(name)) if ca else None
-            )
+            return await asyncio.start_server(self._serve, host, port, ssl=ca.context(ca.server(name)) if ca else None)
 
         self._server = loop.call(start())
         self.port = int(self._server.sockets[0].getsockname()[1])
@@ -48,14 +48,19 @@ class Server:
             self._tasks.discard(task)
             writer.close()
 
-    def close(self) -> None:
+    def drop(self) -> None:
+        """End the connections there are."""
+
         async def end() -> None:
-            self._server.close()
             for task in list(self._tasks):
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
 
         self._loop.call(end())
+
+    def close(self) -> None:
+        self._loop.loop.call_soon_threadsafe(self._server.close)
+        self.drop()
 
 
 async def silence(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:

@@ -167,13 +167,18 @@ class Chip(Base):
         return True
 
     async def network_up(self, net, board):
-        """Bring the configured interface up: True when it has an address, False if it got none in time; ask again."""
-        from coupler.hal.interface import Interface
+        """Bring the configured interface up: True when it has an address, False if it got none in time; ask again.
 
+        With fallbacks: whichever is to be used at this moment, so ask also while it is up."""
         if self._interface is None:
+            if net.get("fallback"):
+                from coupler.hal.interfaces import Interfaces as Interface
+            else:
+                from coupler.hal.interface import Interface
             self._interface = Interface(net, board)
         return await self._interface.up(self)
 
     def network_info(self):
-        """{"ip", "mask", "gateway", "dns": [...], "mac"}, None before network_up()."""
+        """{"kind", "ip", "mask", "gateway", "dns": [...], "mac"}, of the interface in use, with "ip6" if it has an
+        address that is not for neighbours only; None before network_up()."""
         return self._interface.info() if self._interface else None

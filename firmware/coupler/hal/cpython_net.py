@@ -6,8 +6,9 @@ import os
 import socket
 import ssl
 import tempfile
+import time
 
-from coupler.net.errors import NetError, closed_early
+from coupler.net.errors import NetError
 
 _MAX_RECORD = 16384
 
@@ -19,10 +20,14 @@ async def _within(aw, timeout_ms, what):
         raise NetError("timeout", "%s: no answer in %d ms" % (what, timeout_ms)) from None
 
 
+def _socket(ip, kind):
+    return socket.socket(socket.AF_INET6 if ":" in ip else socket.AF_INET, kind)
+
+
 async def tcp(ip, port, timeout_ms):
     """A connected Stream; NetError tcp or timeout."""
-    where = "%s:%d" % (ip, port)
-    s = socket.socket()
+    where = ("[%s]:%d" if ":" in ip else "%s:%d") % (ip, port)
+    s = _socket(ip, socket.SOCK_STREAM)
     try:
         s.setblocking(False)
         s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -96,7 +101,9 @@ def _load_chain(ctx, cert_der, key_der):
 
 
 def tls(stream, server_name, ca_der, cert_der, key_der):
-    """TLS over `stream`; nothing is sent before handshake(). cert_der and key_der may be None. NetError("tls")."""
+    """TLS over `stream`; nothing is sent before handshake(). NetError("tls").
+
+    ca_der: one authority's certificate, or several behind one another. cert_der and key_der may be None."""
     what = "CA certificate"
     try:
         ctx = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -112,20 +119,29 @@ def tls(stream, server_name, ca_der, cert_der, key_der):
         raise NetError("tls", "%s: %s" % (what, e)) from e
 
 
-def _named(e, where):
+_CAUSES = {9: "future", 10: "expired", 18: "signed by", 19: "signed by", 20: "signed by", 21: "signed by"}
+_CAUSES |= {62: "Common Name", 64: "Common Name"}  # by OpenSSL's numbers of what X509_verify_cert() finds
+
+
+def _refused(e, where, known):
+    # The handshake failed.
+    from coupler.net.tls_faults import fault
+
+    cause, detail = "closed", ""
     if isinstance(e, ssl.SSLCertVerificationError):
-        if e.verify_code == 10:
-            return NetError("tls-clock", "%s: its certificate has expired" % where)
-        if e.verify_code == 9:
-            return NetError("tls-clock", "%s: its certificate is not yet valid; is the clock right?" % where)
-        if e.verify_code in (62, 64):
-            return NetError("tls-name", "%s: its certificate is for another name" % where)
-        return NetError("tls-authority", "%s: %s" % (where, e.verify_message))
+        cause, detail = _CAUSES.get(e.verify_code, "certificate"), e.verify_message
+    elif isinstance(e, ssl.SSLError) and not isinstance(e, (ssl.SSLZeroReturnError, ssl.SSLEOFError)):
+        cause, detail = "tls", e.reason or str(e)
+        version, _, alert = detail.partition("_")
+        if version in ("SSLV3", "TLSV1", "TLSV13"):
+            cause, detail = "refused", alert.replace("ALERT_", "").replace("_", " ").lower()
+    return fault(where, cause, known, detail, time.gmtime())
+
+
+def _broken(e, where):
     if isinstance(e, (ssl.SSLZeroReturnError, ssl.SSLEOFError)):
         return NetError("closed", "%s closed the connection" % where)
     if isinstance(e, ssl.SSLError):
-        if "ALERT" in (e.reason or ""):
-            return NetError("tls-refused", "%s refused this unit's certificate or protocol" % where)
         return NetError("tls", "%s: %s" % (where, e.reason or e))
     return NetError("closed", "%s: %s" % (where, e.strerror or e))
 
@@ -161,10 +177,7 @@ class TlsStream:
         try:
             await _within(self._shake(first), timeout_ms, self.where + ": TLS")
         except OSError as e:
-            error = _named(e, self.where)
-            if error.kind == "closed":
-                error = closed_early(self.where, self._flights > 1)
-            raise error from e
+            raise _refused(e, self.where, self._flights > 1) from e
 
     async def _shake(self, first):
         while True:
@@ -191,14 +204,14 @@ class TlsStream:
         except ssl.SSLZeroReturnError:
             return 0
         except OSError as e:
-            raise _named(e, self.where) from e
+            raise _broken(e, self.where) from e
 
     async def write(self, data):
         try:
             self._tls.write(data)
             await self._flush()
         except OSError as e:
-            raise _named(e, self.where) from e
+            raise _broken(e, self.where) from e
 
     def close(self):
         self._below.close()
@@ -206,7 +219,7 @@ class TlsStream:
 
 def udp(ip, port):
     """A datagram socket tied to one peer: packets from others are not received."""
-    s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    s = _socket(ip, socket.SOCK_DGRAM)
     try:
         s.setblocking(False)
         s.connect((ip, port))

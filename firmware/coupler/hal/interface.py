@@ -1,4 +1,4 @@
-# The network interface that the configuration names, on the pins of the board's file: Ethernet (RMII or SPI) or Wi-Fi.
+# A network interface that the configuration names, on the pins of the board's file: Ethernet (RMII or SPI) or Wi-Fi.
 # The stubs know little of network.LAN:
 # pyright: reportAttributeAccessIssue=false, reportCallIssue=false
 
@@ -32,8 +32,8 @@ class Interface:
         else:
             raise ValueError("net.kind: %r is not ethernet or wifi" % net["kind"])
 
-    async def up(self, hal):
-        """True when there is an address, False if not within 15 s: the interface goes on trying, ask again."""
+    async def up(self, hal, wait_ms=_WAIT_MS):
+        """True when there is an address, False if not within wait_ms: the interface goes on trying, ask again."""
         nic = self._nic
         if not self._ready:
             # It may be active already: a soft reset leaves it so, with the network of before, and so does a failed try.
@@ -51,23 +51,47 @@ class Interface:
             self._ready = True
         waited = 0
         while not nic.isconnected():
-            if waited >= _WAIT_MS:
+            if waited >= wait_ms:
                 return False
             await hal.sleep_ms(_STEP_MS)
             waited += _STEP_MS
         return True
 
+    def connected(self):
+        """Whether it has an address at this moment."""
+        return self._ready and self._nic.isconnected()
+
+    def down(self):
+        """Another one is used. An Ethernet controller stays as it is: not every one comes back without a reset."""
+        if self._net["kind"] == "wifi":
+            self._nic.active(False)
+
     def info(self):
-        ip, mask, gateway, dns = self._nic.ifconfig()
+        nic = self._nic
+        ip, mask, gateway, dns = nic.ifconfig()
         address = self._net.get("address", "dhcp")
         servers = [dns] if address == "dhcp" else address.get("dns") or []
-        return {
+        answer = {
+            "kind": self._net["kind"],
             "ip": ip,
             "mask": mask,
             "gateway": gateway,
             "dns": [server for server in servers if server and server != "0.0.0.0"],
-            "mac": ":".join(["%02x" % byte for byte in self._nic.config("mac")]),
+            "mac": ":".join(["%02x" % byte for byte in nic.config("mac")]),
         }
+        ip6 = _ip6(nic)
+        if ip6:
+            answer["ip6"] = ip6[0]
+        return answer
+
+
+def _ip6(nic):
+    # The addresses that others than neighbours can answer to. ESP32 images know no such key, and get none.
+    try:
+        found = [address[0] for address in nic.ipconfig("addr6")]
+    except (AttributeError, ValueError):
+        return ()
+    return [ip for ip in found if ip[:3].lower() not in ("fe8", "fe9", "fea", "feb")]
 
 
 def _lan(wiring):

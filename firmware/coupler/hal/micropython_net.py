@@ -11,7 +11,7 @@ import time
 import tls as _tls
 
 from coupler.const import const
-from coupler.net.errors import NetError, closed_early
+from coupler.net.errors import NetError
 
 _IPPROTO_TCP = const(6)
 _TCP_NODELAY = const(1)
@@ -47,7 +47,12 @@ async def _within(aw, timeout_ms, what):
 
 
 def _address(ip, port):
-    return socket.getaddrinfo(ip, port)[0][-1]
+    # The chip has none ready for IPv6, but takes the tuple.
+    return socket.getaddrinfo(ip, port)[0][-1] or (ip, port)
+
+
+def _socket(ip, kind):
+    return socket.socket(socket.AF_INET6 if ":" in ip else socket.AF_INET, kind)
 
 
 def _ip(address):
@@ -57,8 +62,8 @@ def _ip(address):
 
 async def tcp(ip, port, timeout_ms):
     """A connected Stream; NetError tcp or timeout."""
-    where = "%s:%d" % (ip, port)
-    s = socket.socket()
+    where = ("[%s]:%d" if ":" in ip else "%s:%d") % (ip, port)
+    s = _socket(ip, socket.SOCK_STREAM)
     try:
         s.setblocking(False)
         s.setsockopt(_IPPROTO_TCP, _TCP_NODELAY, 1)
@@ -156,14 +161,25 @@ class Stream:
         self._s.close()
 
 
+def _certificates(data):
+    # mbedTLS takes one at a time and nothing behind it: each call adds one. A certificate's length has two bytes.
+    while data:
+        end = 4 + int.from_bytes(data[2:4], "big")
+        yield data[:end]
+        data = data[end:]
+
+
 def tls(stream, server_name, ca_der, cert_der, key_der):
-    """TLS over `stream`; nothing is sent before handshake(). cert_der and key_der may be None. NetError("tls")."""
+    """TLS over `stream`; nothing is sent before handshake(). NetError("tls").
+
+    ca_der: one authority's certificate, or several behind one another. cert_der and key_der may be None."""
     gc.collect()  # the record buffers are the largest pieces this firmware ever asks for
     what = "CA certificate"
     try:
         ctx = _tls.SSLContext(_tls.PROTOCOL_TLS_CLIENT)
         ctx.verify_mode = _tls.CERT_REQUIRED  # pyright: ignore[reportAttributeAccessIssue]
-        ctx.load_verify_locations(ca_der)
+        for certificate in _certificates(ca_der):
+            ctx.load_verify_locations(certificate)
         if cert_der is not None:
             what = "client certificate"
             ctx.load_cert_chain(cert_der, key_der)
@@ -176,27 +192,32 @@ def tls(stream, server_name, ca_der, cert_der, key_der):
         raise NetError("tls", "%s: %s" % (what, _text(e)))
 
 
-def _named(e, where):
-    # mbedTLS tells why it did not accept a certificate in words only, as ValueError.
-    if isinstance(e, ValueError):
-        text = str(e)
-        if "expired" in text:
-            return NetError("tls-clock", "%s: its certificate has expired" % where)
-        if "future" in text:
-            return NetError("tls-clock", "%s: its certificate is not yet valid; is the clock right?" % where)
-        if "Common Name" in text:
-            return NetError("tls-name", "%s: its certificate is for another name" % where)
-        return NetError("tls-authority", "%s: %s" % (where, text.strip().replace("\n", "; ")))
-    code = e.errno
-    if code == _NOT_VERIFIED:
-        return NetError("tls-authority", "%s: its certificate was not accepted" % where)
-    if code == _ALERT:
-        return NetError("tls-refused", "%s refused this unit's certificate or protocol" % where)
-    if code == _EOF:
-        return NetError("closed", "%s closed the connection" % where)
-    if code is not None and code < 0:
-        return NetError("tls", "%s: %s" % (where, str(e)))
-    return NetError("closed", "%s: %s" % (where, _text(e)))
+def _refused(e, where, known):
+    # The handshake failed. mbedTLS tells in words only, as ValueError, why it did not accept a certificate; an alert's
+    # number it keeps for itself.
+    from coupler.net.tls_faults import fault
+
+    cause = "tls"
+    detail = str(e).strip().replace("\n", "; ")
+    if isinstance(e, ValueError) or e.errno == _NOT_VERIFIED:
+        cause = "certificate"
+        for word in ("signed by", "expired", "future", "Common Name"):
+            if word in detail:
+                cause = word
+                break
+    elif e.errno == _ALERT:
+        cause = "refused"
+        detail = ""
+    elif e.errno == _EOF or e.errno is None or e.errno > 0:
+        cause = "closed"
+        detail = ""
+    return fault(where, cause, known, detail, time.gmtime())
+
+
+def _broken(e, where):
+    if isinstance(e, ValueError) or e.errno is not None and e.errno < 0 and e.errno != _EOF:
+        return NetError("tls", "%s: %s" % (where, e))
+    return NetError("closed", "%s: %s" % (where, "the peer closed the connection" if e.errno == _EOF else _text(e)))
 
 
 class TlsStream(Stream):
@@ -220,10 +241,7 @@ class TlsStream(Stream):
         try:
             await _within(self._shake(first, bus), timeout_ms, self.where + ": TLS")
         except (ValueError, OSError) as e:
-            error = _named(e, self.where)
-            if error.kind == "closed":
-                error = closed_early(self.where, self._known)
-            raise error
+            raise _refused(e, self.where, self._known)
 
     async def _shake(self, data, bus):
         while data:
@@ -242,15 +260,23 @@ class TlsStream(Stream):
 
     async def readinto(self, buf):
         try:
-            return await super().readinto(buf)
+            n = self._s.readinto(buf)
+            if n is not None:
+                await asyncio.sleep_ms(0)  # a flood must not stop the loop
+            while n is None:
+                # mbedTLS holds nothing, so what it waits for comes by the socket: that wakes at once, where a TLS
+                # object is asked every millisecond.
+                await _readable(self._below._s)  # pyright: ignore[reportGeneralTypeIssues]
+                n = self._s.readinto(buf)
+            return n
         except (ValueError, OSError) as e:
-            raise _named(e, self.where)
+            raise _broken(e, self.where)
 
     async def write(self, data):
         try:
             await super().write(data)
         except (ValueError, OSError) as e:
-            raise _named(e, self.where)
+            raise _broken(e, self.where)
 
     def close(self):
         self._s.close()
@@ -259,7 +285,7 @@ class TlsStream(Stream):
 
 def udp(ip, port):
     """A datagram socket tied to one peer: packets from others are not received."""
-    s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    s = _socket(ip, socket.SOCK_DGRAM)
     try:
         s.setblocking(False)
         s.connect(_address(ip, port))

@@ -1,7 +1,9 @@
-# RFC 1035, the part a client needs: one question for A records, and an answer that is believed only if it fits it.
+# RFC 1035 and 3596, the part a client needs: a question for A or AAAA records, and an answer that is believed only if
+# it fits it.
 from coupler.const import const
 
-_A = const(1)
+A = 1
+AAAA = 28
 _CNAME = const(5)
 _IN = const(1)
 _MAX_ALIASES = const(8)
@@ -17,14 +19,17 @@ class DnsError(Exception):
         self.final = final
 
 
-def query(name, ident):
-    """One packet that asks for the A records of `name`; ValueError when it is no host name."""
+def query(name, ident, kind):
+    """One packet that asks for the records of `name`, A or AAAA; ValueError when it is no host name."""
     out = bytearray(b"\0\0\x01\0\0\x01\0\0\0\0\0\0")
     out[0] = ident >> 8
     out[1] = ident & 0xFF
-    out += _encode(name)
-    out += b"\0\x01\0\x01"
+    out += _question(name, kind)
     return bytes(out)
+
+
+def _question(name, kind):
+    return _encode(name) + bytes((0, kind, 0, _IN))
 
 
 def _encode(name):
@@ -80,7 +85,7 @@ def _name(data, at):
             at += n
 
 
-def is_answer(data, ident, name):
+def is_answer(data, ident, name, kind):
     """Whether the packet answers this very question: anything else is late, stray or forged and must be ignored."""
     if len(data) < 12 or (data[0] << 8 | data[1]) != ident or data[2] & 0xF8 != 0x80 or data[4:6] != b"\0\x01":
         return False
@@ -88,15 +93,16 @@ def is_answer(data, ident, name):
         asked, at = _name(data, 12)
     except DnsError:
         return False
-    return asked == bytes(_encode(name)).lower() and data[at : at + 4] == b"\0\x01\0\x01"
+    return asked + data[at : at + 4] == bytes(_question(name, kind)).lower()
 
 
 def answer(data):
-    """Every address of the name, dotted, in the server's order. DnsError: none, malformed, or what the server said."""
+    """The addresses of the name, as text, in the server's order. DnsError: malformed, or what the server said."""
     code = data[3] & 0x0F
     if code:
         raise DnsError(_RCODES[code] if code < len(_RCODES) else "error %d" % code, code == 3)
     asked, at = _name(data, 12)
+    wanted = data[at + 1]
     at += 4
     aliases = [asked]
     found = []
@@ -113,15 +119,21 @@ def answer(data):
         if at + size > len(data):
             raise DnsError("cut short")
         if group == _IN and owner in aliases:
-            if kind == _A:
-                if size != 4:
-                    raise DnsError("address of %d bytes" % size)
-                text = "%d.%d.%d.%d" % tuple(data[at : at + 4])
+            if kind == wanted:
+                text = _address(data[at : at + size], kind)
                 if text not in found:
                     found.append(text)
             elif kind == _CNAME and len(aliases) < _MAX_ALIASES:
                 aliases.append(_name(data, at)[0])
         at += size
-    if not found:
-        raise DnsError("no address")
+    if not found and data[2] & 2:
+        raise DnsError("cut short")
     return found
+
+
+def _address(data, kind):
+    if len(data) != (4 if kind == A else 16):
+        raise DnsError("address of %d bytes" % len(data))
+    if kind == A:
+        return "%d.%d.%d.%d" % tuple(data)
+    return ":".join(["%x" % (data[i] << 8 | data[i + 1]) for i in range(0, 16, 2)])

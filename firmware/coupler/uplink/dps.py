@@ -76,18 +76,24 @@ def _fail(text):
 
 async def register(hal, cloud, identity, stage, bus=None):
     """The assigned hub's name. cloud: where the service is, and the scope. NetError."""
+    from coupler.net.dial import dial
     from coupler.net.resolve import resolve
     from coupler.uplink.errors import ProtocolError
     from coupler.uplink.link import Link
 
+    faults = []
     try:
         addresses = await resolve(hal, cloud["host"])
+        stream, ip, _ = await dial(hal, addresses, cloud["port"], Link.tcp_ms, faults.append)
     finally:
-        hal.forget("coupler.net.dns")
+        del dial
+        hal.forget("coupler.net.dial")
+    if not stream:
+        raise faults[-1]
     task = Registration(identity["id"], cloud["scope"])
     link = Link(hal, dict(cloud, path="/$iothub/websocket"), identity, bus)
     try:
-        await _talk(link, addresses[0], stage, task)
+        await _talk(link, ip, stream, stage, task)
     except ProtocolError as e:
         _fail(str(e))
     except asyncio.TimeoutError:
@@ -97,7 +103,7 @@ async def register(hal, cloud, identity, stage, bus=None):
     return task.hub
 
 
-async def _talk(link, ip, stage, task):
+async def _talk(link, ip, stream, stage, task):
     from coupler.uplink import mqtt
 
     client = mqtt.Mqtt(task.client_id, 300, max_packet=2048, user=task.user, clean=True)
@@ -120,13 +126,14 @@ async def _talk(link, ip, stage, task):
     async def within(*wanted):
         return await asyncio.wait_for(event(*wanted), link.tls_ms / 1000)
 
-    await link.open(ip, stage, client.connect())
+    await link.open(ip, stage, client.connect(), stream)
     stage("registering")
     await within(mqtt.CONNECTED)
     await link.write(link.frame(client.subscribe([SUBSCRIPTION])))
     if 128 in (await within(mqtt.SUBSCRIBED))[1]:
         _fail("it refused the subscription")
     while True:
+        stage("registering")
         topic, payload = task.request()
         await link.write(link.frame(client.publish(topic, payload)))
         while True:

@@ -6,9 +6,9 @@ from coupler.const import const
 from coupler.net.errors import NetError
 from coupler.uplink.errors import ProtocolError
 
-_CLOSE_MS = const(500)
+_CLOSE_MS = const(300)
 _BUFFER = const(1024)
-_MAX_MESSAGE = const(1048576)  # of a WebSocket message, which is never held in memory; MQTT has its own, smaller limit
+_MAX_MESSAGE = const(0x10000010)  # of a WebSocket message, which is not held in memory: MQTT's largest packet
 
 
 class Link:
@@ -26,13 +26,17 @@ class Link:
         self._codec = None
         self._ws = None
 
-    async def open(self, ip, stage, connect):
-        """Connects and sends the packet `connect`; stage(name) is told how far it got. NetError, ProtocolError."""
+    async def open(self, ip, stage, connect, stream=None):
+        """Connects and sends the packet `connect`; stage(name) is told how far it got. NetError, ProtocolError.
+
+        stream: the TCP connection to `ip`, where there is one already; it is the link's from here on."""
         cloud = self._cloud
         identity = self._identity
         net = self._hal.net
-        stage("connecting")
-        self._stream = await net.tcp(ip, cloud["port"], self.tcp_ms)
+        self._stream = stream
+        if not stream:
+            stage("connecting")
+            self._stream = await net.tcp(ip, cloud["port"], self.tcp_ms)
         stage("tls")
         self._stream = net.tls(self._stream, cloud["host"], identity["ca"], identity["cert"], identity["key"])
         if cloud["scheme"] != "wss":

@@ -10,8 +10,8 @@ from typing import Any
 from ..boards import Board
 from ..toml_source import Problem
 from . import raw, sizing
-from .models import Bus, Cloud, Config, Network, Point, Write
-from .rules import unsupported
+from .models import Bus, Cloud, Config, Interface, Network, Point, Write
+from .rules import interfaces, unsupported
 from .schedule import Block, BusPlan, UnitPlan, schedule
 
 Json = dict[str, Any]
@@ -20,8 +20,9 @@ Json = dict[str, Any]
 def compile_config(config: Config, board: Board | None = None) -> bytes:
     """The compiled configuration; UsageError for what this version, or the board if given, cannot do."""
     problems = list(unsupported(config))
-    if board is not None and config.network.kind == "ethernet" and board.ethernet is None:
-        problems.append(Problem(("network", "kind"), f"the board {board.name} has no Ethernet; allowed: 'wifi'"))
+    for at, interface in interfaces(config.network):
+        if board is not None and interface.kind == "ethernet" and board.ethernet is None:
+            problems.append(Problem((*at, "kind"), f"the board {board.name} has no Ethernet; allowed: 'wifi'"))
     if board is not None:
         problems += sizing.shortages(config, sizing.room_of(board))
     if problems:
@@ -43,7 +44,14 @@ def _compact(value: Json) -> bytes:
 
 
 def _network(network: Network) -> Json:
-    result: Json = {"kind": network.kind, "address": "dhcp", "ntp": network.ntp}
+    result = _interface(network) | {"ntp": network.ntp}
+    if network.fallback:
+        result["fallback"] = [_interface(one) | {"after": one.after} for one in network.fallback]
+    return result
+
+
+def _interface(network: Interface) -> Json:
+    result: Json = {"kind": network.kind, "address": "dhcp"}
     if network.address != "dhcp":
         own = ipaddress.IPv4Interface(network.address)
         result["address"] = {
@@ -61,12 +69,16 @@ def _network(network: Network) -> Json:
 
 def _cloud(cloud: Cloud) -> Json:
     result: Json = {"enabled": cloud.enabled}
-    if cloud.url is not None:
-        url = cloud.url
-        result |= {"scheme": url.scheme, "host": url.host, "port": url.port, "path": url.path}
+    places = [{"scheme": one.scheme, "host": one.host, "port": one.port, "path": one.path} for one in cloud.urls]
+    for place in places[:1]:
+        result |= place
     result |= {"dialect": cloud.dialect, "ack": cloud.ack}
+    if places[1:]:
+        result["more"] = places[1:]
     if cloud.interval:
         result["interval"] = cloud.interval
+    if cloud.backlog:
+        result["backlog"] = cloud.backlog
     if cloud.scope is not None:
         result["scope"] = cloud.scope
     return result

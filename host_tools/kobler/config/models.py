@@ -32,23 +32,50 @@ class Device(Table):
     name: Text
 
 
-class Network(Table):
+class Interface(Table):
+    """A way into the site's network."""
+
     kind: Literal["ethernet", "wifi", "modem"] = "ethernet"
     address: Annotated[str, BeforeValidator(values.address)] = "dhcp"
     gateway: Annotated[str, BeforeValidator(values.ipv4)] | None = None
     dns: list[Annotated[str, BeforeValidator(values.ipv4)]] = []
-    ntp: list[Annotated[str, BeforeValidator(values.time_server)]] = ["pool.ntp.org"]
     ssid: str | None = None
     password: str | None = None
 
 
+class Fallback(Interface):
+    """The way that is taken when the one before has had no address for so long."""
+
+    after: Annotated[int, _time(1000, _HOUR, '"1s" to "1h"')] = 30_000
+
+
+class Network(Interface):
+    ntp: list[Annotated[str, BeforeValidator(values.time_server)]] = ["pool.ntp.org"]
+    fallback: list[Fallback] = []
+
+    @property
+    def interfaces(self) -> list[Interface]:
+        """All of them, the preferred one first."""
+        return [self, *self.fallback]
+
+
 class Cloud(Table):
     enabled: bool = False
-    url: Annotated[values.CloudUrl, BeforeValidator(values.cloud_url)] | None = None
+    urls: Annotated[
+        list[Annotated[values.CloudUrl, BeforeValidator(values.cloud_url)]],
+        Field(alias="url", min_length=1, max_length=4),
+        BeforeValidator(values.cloud_urls),
+    ] = []
     dialect: Literal["plain", "azure"] = "plain"
     ack: Literal["broker", "store"] = "broker"
     scope: Annotated[str, BeforeValidator(values.text(64))] | None = None
     interval: Annotated[int, _time(0, _HOUR, '"0s" to "1h"')] = 0
+    backlog: Annotated[int, Field(ge=0, le=100_000)] = 0
+
+    @property
+    def url(self) -> values.CloudUrl | None:
+        """The preferred one; the others of `urls` are for when it cannot be reached."""
+        return self.urls[0] if self.urls else None
 
 
 class Store(Table):
@@ -161,7 +188,8 @@ class Config(Table):
     def with_cloud(self, url: str) -> Config:
         """The same, connected to the broker at `url` by the plain dialect."""
         try:
-            update = {"url": values.cloud_url(url), "interval": self.cloud.interval}
+            own = self.cloud
+            update = {"urls": [values.cloud_url(url)], "interval": own.interval, "backlog": own.backlog}
             cloud = Cloud(enabled=True).model_copy(update=update)
         except ValueError as e:
             raise UsageError(f"broker: {e}") from None

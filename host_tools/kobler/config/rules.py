@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from ..toml_source import Key, Problem
-from .models import Bus, Cloud, Config, Network, Point, Unit
+from .models import Bus, Cloud, Config, Interface, Network, Point, Unit
 from .points import check_point
 
 _LATER = "is not supported by this version"
@@ -19,7 +19,9 @@ _ONLY = {  # keys that only one kind of bus has
 
 def contradictions(config: Config) -> Iterator[Problem]:
     """Mistakes between fields, before the points of profiles are among those of their units."""
-    yield from _network(config.network)
+    for at, interface in interfaces(config.network):
+        yield from _interface(interface, at)
+    yield from _each_kind_once(config.network)
     if config.cloud.enabled and config.cloud.url is None:
         yield Problem(("cloud", "url"), "is missing: enabled = true needs to know where to connect")
     if config.cloud.enabled and not config.network.ntp:
@@ -53,11 +55,18 @@ def beyond_limits(unit: Unit, at: Key) -> Iterator[Problem]:
 
 def unsupported(config: Config) -> Iterator[Problem]:
     """What is right but cannot run on the firmware of this version: refused, not dropped."""
-    if config.network.kind == "modem":
-        yield Problem(("network", "kind"), f"'modem' {_LATER}; supported: 'ethernet', 'wifi'")
+    for at, interface in interfaces(config.network):
+        if interface.kind == "modem":
+            yield Problem((*at, "kind"), f"'modem' {_LATER}; supported: 'ethernet', 'wifi'")
     serial = [at for at, bus in each(config.bus, "bus", ()) if bus.kind == "rtu"]
     for at in serial[1:]:
         yield Problem((*at, "kind"), f"a second bus of kind 'rtu' {_LATER}: boards have one RS-485 port")
+
+
+def interfaces(network: Network) -> Iterator[tuple[Key, Interface]]:
+    """The interfaces in the order of preference, each with its key."""
+    yield ("network",), network
+    yield from each(network.fallback, "fallback", ("network",))
 
 
 def each(items: list[Any], name: str, at: Key) -> Iterator[tuple[Key, Any]]:
@@ -79,33 +88,48 @@ def _repeated(items: Iterable[Bus | Unit | Point], field: str, at: Key) -> Itera
 def _cloud(cloud: Cloud) -> Iterator[Problem]:
     if cloud.scope is not None and cloud.dialect != "azure":
         yield Problem(("cloud", "scope"), "is of Azure's provisioning service; allowed only with dialect = 'azure'")
-    if cloud.dialect == "azure" and cloud.url is not None and cloud.url.path not in ("", "/", "/mqtt"):
-        yield Problem(("cloud", "url"), f"{cloud.url.path!r}: IoT Hub has a path of its own; leave it away")
+    if cloud.dialect == "azure":
+        if len(cloud.urls) > 1:
+            yield Problem(("cloud", "url", 1), "IoT Hub has one address, which Azure keeps reachable; allowed: one")
+        if cloud.url is not None and cloud.url.path not in ("", "/", "/mqtt"):
+            yield Problem(("cloud", "url"), f"{cloud.url.path!r}: IoT Hub has a path of its own; leave it away")
+    for index, url in enumerate(cloud.urls):
+        if url in cloud.urls[:index]:
+            yield Problem(("cloud", "url", index), "is there twice; each may be in the list once")
 
 
-def _network(network: Network) -> Iterator[Problem]:
+def _each_kind_once(network: Network) -> Iterator[Problem]:
+    # Both are looked after while the second is in use, and a board has one of each kind.
+    seen: set[str] = set()
+    for at, interface in interfaces(network):
+        if interface.kind in seen:
+            yield Problem((*at, "kind"), f"{interface.kind!r} is there before; each kind may be there once")
+        seen.add(interface.kind)
+
+
+def _interface(network: Interface, at: Key) -> Iterator[Problem]:
     if network.address == "dhcp":
         if network.gateway is not None:
-            yield Problem(("network", "gateway"), "comes from DHCP; allowed only with a static address")
+            yield Problem((*at, "gateway"), "comes from DHCP; allowed only with a static address")
         if network.dns:
-            yield Problem(("network", "dns"), "comes from DHCP; allowed only with a static address")
+            yield Problem((*at, "dns"), "comes from DHCP; allowed only with a static address")
     else:
         own = ipaddress.IPv4Interface(network.address)
         if network.gateway is None:
-            yield Problem(("network", "gateway"), "is missing: a static address needs it")
+            yield Problem((*at, "gateway"), "is missing: a static address needs it")
         elif ipaddress.IPv4Address(network.gateway) not in own.network or network.gateway == str(own.ip):
-            yield Problem(("network", "gateway"), f"{network.gateway!r} is no other host of {own.network}")
+            yield Problem((*at, "gateway"), f"{network.gateway!r} is no other host of {own.network}")
         if not network.dns:
-            yield Problem(("network", "dns"), "is missing: a static address needs at least one server")
+            yield Problem((*at, "dns"), "is missing: a static address needs at least one server")
     if network.kind != "wifi":
         for key in ("ssid", "password"):
             if getattr(network, key) is not None:
-                yield Problem(("network", key), "allowed only with kind = 'wifi'")
+                yield Problem((*at, key), "allowed only with kind = 'wifi'")
         return
     if not network.ssid or len(network.ssid.encode()) > 32:
-        yield Problem(("network", "ssid"), "kind = 'wifi' needs the network's name, 1 to 32 bytes")
+        yield Problem((*at, "ssid"), "kind = 'wifi' needs the network's name, 1 to 32 bytes")
     if network.password is not None and not 8 <= len(network.password.encode()) <= 63:
-        yield Problem(("network", "password"), "allowed: 8 to 63 bytes, or no password for an open network")
+        yield Problem((*at, "password"), "allowed: 8 to 63 bytes, or no password for an open network")
 
 
 def _bus(bus: Bus, at: Key) -> Iterator[Problem]:

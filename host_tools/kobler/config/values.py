@@ -215,7 +215,14 @@ def address(value: Any) -> str:
     raise ValueError(f'{value!r} is not an address of a host; allowed: "dhcp", or such as "192.0.2.10/24"')
 
 
+def cloud_urls(value: Any) -> list[Any]:
+    """One address or a list of them, which `cloud_url` has still to look at."""
+    return value if isinstance(value, list) else [cloud_url(value)]
+
+
 def cloud_url(value: Any) -> CloudUrl:
+    if isinstance(value, CloudUrl):
+        return value
     allowed = "wss://HOST[:PORT]/PATH or mqtts://HOST[:PORT], always encrypted"
     if not isinstance(value, str) or not value.isascii() or not value.isprintable() or " " in value:
         raise ValueError(f"{value!r} is not an address of a broker; allowed: {allowed}")
