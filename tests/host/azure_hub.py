@@ -23,6 +23,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from azure_files import Files, Storage, receive, send
 from uplink_world import Ca, Loop
 from websockets.frames import Opcode
 from websockets.http11 import Request
@@ -186,6 +187,8 @@ class Bytes:
 class WebSocket(Bytes):
     """MQTT in the binary messages of a WebSocket."""
 
+    head = b""  # the request, which was read to see whether it is for a WebSocket at all
+
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         super().__init__(reader, writer)
         self.protocol = ServerProtocol(subprotocols=[Subprotocol("mqtt")], extensions=[], max_size=MAX_MESSAGE + 4096)
@@ -207,10 +210,8 @@ class WebSocket(Bytes):
         return events
 
     async def start(self) -> bool:
-        events: list[Any] = []
-        while not events:
-            events = await self._events()
-        request = events[0]
+        self.protocol.receive_data(self.head)
+        request = self.protocol.events_received()[0]
         assert isinstance(request, Request)
         right = request.path.split("?")[0] == PATH
         response = self.protocol.accept(request) if right else self.protocol.reject(404, "not here\n")
@@ -435,6 +436,7 @@ class Hub:
         self.twin_silent = 0  # so many twin requests get no answer
         self.kicked = 0
         self.connects = 0
+        self.files = Files(self.devices, cloud.storage, API_VERSIONS)
         self._methods: dict[str, asyncio.Future[tuple[int, Any]]] = {}
         self._rids = itertools.count(1)
 
@@ -746,10 +748,21 @@ class Dps:
 
 
 class Azure:
-    """Hubs and one provisioning service behind one TLS port and one port for WebSockets, told apart by server name."""
+    """Hubs, one provisioning service and one storage account behind one TLS port and one port for WebSockets and HTTPS,
+    told apart by server name. The storage has an authority of its own."""
 
-    def __init__(self, loop: Loop, ca: Ca, hubs: tuple[str, ...], dps: str, scope: str = "0ne00ABCDEF") -> None:
+    def __init__(
+        self,
+        loop: Loop,
+        ca: Ca,
+        hubs: tuple[str, ...],
+        dps: str,
+        scope: str = "0ne00ABCDEF",
+        storage: tuple[str, Ca] | None = None,
+    ) -> None:
         self._loop = loop
+        blobs, authority = storage or ("blob.localhost", ca)
+        self.storage = Storage(blobs)
         self.numbers = itertools.count(1)
         self.record: list[Packet] = []
         self.violations: list[str] = []
@@ -763,9 +776,12 @@ class Azure:
         self.dps = Dps(self, dps, scope)
         self._services: dict[str, Hub | Dps] = {**self.hubs, dps: self.dps}
         self._contexts = {name: self._context(ca, name) for name in self._services}
+        self._contexts[blobs] = self._context(authority, blobs)
         self._tasks: set[asyncio.Task[None]] = set()
         self._open: set[asyncio.StreamWriter] = set()
         self.ports = {"mqtts": self._listen(ca, Bytes), "wss": self._listen(ca, WebSocket)}
+        for hub in self.hubs.values():
+            hub.files.host = f"{blobs}:{self.ports['wss']}"
 
     def call(self, work: Awaitable[Any], seconds: float = 15) -> Any:
         return self._loop.call(work, seconds)
@@ -812,8 +828,17 @@ class Azure:
             self._tasks.add(task)
             self._open.add(writer)
             try:
-                await Connection(self, carrier(reader, writer), self._services[name], common).run()
+                link = carrier(reader, writer)
+                if isinstance(link, WebSocket):
+                    link.head = await reader.readuntil(b"\r\n\r\n")
+                    if not link.head.startswith(b"GET "):
+                        return await self._https(name, link.head, reader, writer, common)
+                if name in self._services:
+                    await Connection(self, link, self._services[name], common).run()
+            except (ConnectionError, asyncio.IncompleteReadError):
+                pass  # the device gave up within a request
             finally:
+                writer.close()
                 self._tasks.discard(task)
                 self._open.discard(writer)
 
@@ -823,6 +848,18 @@ class Azure:
         server = self._loop.call(start())
         self._servers = [*getattr(self, "_servers", []), server]
         return int(server.sockets[0].getsockname()[1])
+
+    async def _https(
+        self, name: str, head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, common: str | None
+    ) -> None:
+        request = await receive(head, reader, common)
+        if name == self.storage.name:
+            if common:
+                self.violations.append(f"{common} showed its certificate to the storage")
+            send(writer, self.storage.handle(request))
+        elif name in self.hubs:
+            send(writer, self.hubs[name].files.handle(request))
+        await writer.drain()
 
     def close(self) -> None:
         async def end() -> None:
@@ -865,7 +902,8 @@ class Proxy:
             try:
                 request = (await reader.readuntil(b"\r\n\r\n")).decode()
                 self.asked.append(request.split()[1])
-                far = await asyncio.open_connection("127.0.0.1", ports[self.asked[-1].split(":")[1]])
+                port = self.asked[-1].split(":")[1]
+                far = await asyncio.open_connection("127.0.0.1", ports.get(port, int(port)))
                 writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
                 await asyncio.gather(pipe(reader, far[1]), pipe(far[0], writer))
             except (ConnectionError, asyncio.IncompleteReadError):

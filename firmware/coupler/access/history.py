@@ -10,7 +10,7 @@ _EVERY = const(8)  # rows between two pauses
 _LATEST = const(1 << 50)  # ms
 _SINGLE = float("1.000000001") == 1  # floats of this interpreter
 _COLUMNS = ("time", "min", "max", "mean", "count", "first", "last", "seconds")
-_SPANS = {"raw": 3600000, "hour": 86400000, "day": 30 * 86400000}  # ms before the end, unless `from` says it
+SPANS = {"raw": 3600000, "hour": 86400000, "day": 30 * 86400000}  # ms before the end, unless `from` says it
 _STEPS = {"hour": 3600, "day": 86400}
 
 
@@ -32,7 +32,7 @@ def _seconds(ms):
 
 async def page(unit, point, resolution, begin, end, after):
     """The rows of a point between two times (Unix s, or None), behind the row that was the last of the page before."""
-    if resolution not in _SPANS:
+    if resolution not in SPANS:
         raise Refused(400, "resolution: raw, hour or day")
     if not point.history:
         raise Refused(409, "%s has no history: its configuration does not say history = true" % point.name)
@@ -40,12 +40,12 @@ async def page(unit, point, resolution, begin, end, after):
     if memory is None:
         raise Refused(409, "this unit keeps no history")
     hal = unit.hal
-    until = _LATEST if end is None else _ms("to", end)
+    until = _LATEST if end is None else as_ms("to", end)
     if begin is not None:
-        since = _ms("from", begin)
+        since = as_ms("from", begin)
     else:
         now = hal.now_ms() or 0
-        since = max(0, (now if end is None else until) - _SPANS[resolution])
+        since = max(0, (now if end is None else until) - SPANS[resolution])
     if since > until:
         raise Refused(400, "from: later than to")
     if resolution == "raw":
@@ -66,7 +66,7 @@ async def page(unit, point, resolution, begin, end, after):
     return answer
 
 
-def _ms(name, seconds):
+def as_ms(name, seconds):
     ms = 1000 * seconds if isinstance(seconds, int) else seconds * 1000 + 0.5
     if not 0 <= ms <= _LATEST:  # nor is NaN
         raise Refused(400, "%s: not a time in Unix seconds" % name)

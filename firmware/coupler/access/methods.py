@@ -164,11 +164,30 @@ async def _history(unit, arguments, role):
 
     point = _point(unit, arguments)
     resolution = _field(arguments, "resolution", str, "raw")
-    times = [_field(arguments, name, (int, float)) if name in arguments else None for name in ("from", "to")]
-    after = _whole(arguments, "after", 0, 1 << 62) if "after" in arguments else None
-    return await page(unit, point, resolution, times[0], times[1], after)
+    begin, end, after = _range(arguments)
+    return await page(unit, point, resolution, begin, end, after)
 
 
+def _range(arguments):
+    begin, end = [_field(arguments, name, (int, float)) if name in arguments else None for name in ("from", "to")]
+    return begin, end, _whole(arguments, "after", 0, 1 << 62) if "after" in arguments else None
+
+
+async def _upload(unit, arguments, role):
+    # {"what": history, "point", all without it, "resolution", "from", "to", "after": "next" of the last file, "url"}
+    from coupler.access.upload import start
+    from coupler.access.writes import allowed
+
+    if not allowed(role, "operator"):
+        raise Refused(403, "the role %s may not upload anything" % role)
+    what, name, resolution, url = [_field(arguments, *each) for each in _FILE]
+    if what != "history":
+        raise Refused(400, "what: history")
+    begin, end, after = _range(arguments)
+    return {"name": await start(unit, name or None, resolution, begin, end, after, url)}
+
+
+_FILE = (("what", str, "history"), ("point", str, ""), ("resolution", str, "raw"), ("url", str, ""))
 _METHODS = {
     "read": _read,
     "write": _write,
@@ -180,6 +199,7 @@ _METHODS = {
     "request": _request,
     "scan": _scan,
     "history": _history,
+    "upload": _upload,
 }
 
 
@@ -193,6 +213,7 @@ async def call(unit, name, arguments, role):
     try:
         if not isinstance(arguments, dict):
             raise Refused(400, "the arguments are not an object")
-        return 200, await method(unit, arguments, role)
+        answer = await method(unit, arguments, role)
+        return 202 if method == _upload else 200, answer  # it has only begun, `reported` tells how it ends
     except Refused as refused:
         return refused.status, {"error": str(refused)}

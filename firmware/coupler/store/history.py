@@ -17,6 +17,7 @@ _PAUSE = const(8)  # samples or sectors between two pauses
 
 def raw(history, name, since, until, after=None, cloud=False):
     """Each sample, as it was taken: (time, value, quality, number); for the cloud none of when it was switched off.
+    Without a name those of all points with history, and with their name.
 
     A number alone: nothing yet, and to go on behind that one, as `after`, leaves out nothing."""
     journal = history.journal
@@ -44,8 +45,12 @@ def raw(history, name, since, until, after=None, cloud=False):
         seq, point, value, quality, unix = sample
         if unix is None or ordered and unix >= until + BACK:
             return
-        if since <= unix < until and point.name == name:
-            yield unix, value, quality, seq
+        if since <= unix < until:
+            if name is None:
+                if point.history:
+                    yield unix, value, quality, seq, point.name
+            elif point.name == name:
+                yield unix, value, quality, seq
         count += 1
         if not count % _PAUSE:
             yield reader.well
