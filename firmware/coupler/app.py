@@ -238,14 +238,20 @@ class Coupler:
 
     async def _interface(self):
         was_up = False
+        place = None
         while True:
             up = await self.hal.network_up(self.config["net"], self.board)
             if not up:
                 print("kobler: no network yet")
-            elif not was_up:
+            else:
                 self._online.set()
-                if self.session:
+                info = self.hal.network_info()
+                here = (info["kind"], info["ip"])
+                if self.session and here != place:
+                    self.session.renew()  # the old address cannot be reached any more
+                elif self.session and not was_up:
                     self.session.retry()
+                place = here
             was_up = up
             await self.hal.sleep_ms(_INTERFACE_MS)
 
@@ -263,12 +269,15 @@ class Coupler:
         await self._online.wait()
         retry = _CLOCK_RETRY_MS
         while True:
-            if await self._ask_time():
-                retry = _CLOCK_RETRY_MS
-                await hal.sleep_ms(_CLOCK_AGAIN_MS)
-            else:
+            known = await self._ask_time()
+            left = _CLOCK_AGAIN_MS
+            while left > 0:
                 await hal.sleep_ms(retry)
-                retry = min(_CLOCK_RETRY_MAX_MS, 2 * retry)
+                if not known or self._clock_doubted():
+                    retry = min(_CLOCK_RETRY_MAX_MS, 2 * retry)
+                    break
+                left -= retry
+                retry = _CLOCK_RETRY_MS
 
     async def _ask_time(self):
         from coupler.net import sntp
@@ -279,6 +288,8 @@ class Coupler:
             hal.set_time(now)
             hal.put_number("time", now)
             self._date()
+            if self._clock_doubted():
+                self.session.retry()
             print("kobler: time from %s, round trip %d ms" % (server, trip))
             return True
         except NetError as error:
@@ -286,6 +297,10 @@ class Coupler:
             return False
         finally:
             hal.forget("coupler.net.sntp", "coupler.net.dns")
+
+    def _clock_doubted(self):
+        # A broker's certificate that is out of its time may be right, and the time server wrong.
+        return self.session and self.session.status["error"] == "tls-clock"
 
     def _date(self):
         self.journal.clock(self.hal.now_ms())

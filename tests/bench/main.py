@@ -36,6 +36,7 @@ def row(name: str, figure: float, unit: str, limit: float | None, *, at_least: b
 
 def benches() -> dict[str, Callable[[], Iterator[Row]]]:
     import bus
+    import faults
     import heap
     import start
     import store
@@ -44,6 +45,7 @@ def benches() -> dict[str, Callable[[], Iterator[Row]]]:
 
     return {
         "bus": bus.rtu,
+        "faults": faults.link,
         "flash": start.flash_use,
         "heap": heap.modules_on_32_bit,
         "start": start.first_value,

@@ -58,6 +58,9 @@ class Hal:
     def put_number(self, name, value):
         self.numbers[name] = value
 
+    def forget(self, *_modules):
+        pass
+
 
 class Port:
     """answer(frame) -> [(ms after the request's last bit, bytes), ...]: what then comes in, its last byte at that time.

@@ -256,6 +256,51 @@ def test_the_gateway_goes_with_the_address_of_the_unit():
     assert gateway.at == ["192.0.2.7", "0.0.0.0", "192.0.2.7", "192.0.2.8"]  # noqa: S104
 
 
+class Doubting:
+    """A session whose broker's certificate is out of its time, by the unit's clock."""
+
+    def __init__(self):
+        self.status = {"error": None}
+
+
+def test_the_time_is_asked_again_every_six_hours_and_soon_while_certificates_are_out_of_it():
+    hal = Hal()
+    coupler = app.Coupler(hal, compose.check(hal, config()), hal.board)
+    coupler.session = session = Doubting()
+    coupler._online.set()
+    now = 0
+    asked = []
+
+    async def sleep_ms(ms):
+        nonlocal now
+        now += ms
+        if now > 12 * 3600000 and not session.status["error"]:
+            session.status["error"] = "tls-clock"
+        if len(asked) == 6:
+            session.status["error"] = None
+        await asyncio.sleep(0)
+
+    async def ask():
+        asked.append(now // 1000)
+        return len(asked) != 2  # the second time nobody answers
+
+    hal.sleep_ms = sleep_ms
+    coupler._ask_time = ask
+
+    async def whole():
+        task = asyncio.create_task(coupler._clock())
+        while len(asked) < 7:
+            await asyncio.sleep(0)
+        task.cancel()
+
+    asyncio.run(whole())
+    six = 6 * 3600
+    again = 2 * six + 15  # noticed at the next look
+    assert asked[:3] == [0, six, six + 15]
+    assert asked[3:6] == [again, again + 30, again + 90], "ever more slowly: it may be the certificate that is wrong"
+    assert asked[6] - asked[5] >= six, "when it is good again"
+
+
 def test_every_start_counts_as_a_boot():
     hal = Hal()
     for expected in (1, 2, 3):

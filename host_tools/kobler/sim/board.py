@@ -143,6 +143,10 @@ class Board:
         """Lose power before the flash operation that follows `operations` more, or `within` bytes into it."""
         self.flash.cut_after(operations, within)
 
+    def network(self, interface: Literal["ethernet", "wifi"], there: bool) -> None:
+        """Pull the network cable, or put it back; switch the Wi-Fi's access point off, or on."""
+        self.processor.carrier({"wifi": 0, "ethernet": 3}[interface], there)
+
     async def _power_up(self) -> None:
         if self.state is State.OFF:
             self.flash.power(True)

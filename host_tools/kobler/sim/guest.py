@@ -96,6 +96,7 @@ class Guest:
         self._partitions = partitions
         self._options = options
         self._kept = b""
+        self._unplugged: set[int] = set()
         self._process: asyncio.subprocess.Process | None = None
         self._terminal: Terminal | None = None
         self._watch: asyncio.Task[None] | None = None
@@ -149,6 +150,12 @@ class Guest:
                 await watch
         await self._end()
         self._keyboard = None
+
+    def carrier(self, unplugged: set[int]) -> None:
+        """Which network interfaces have no network from now on; see messages.CARRIER."""
+        for number in self._unplugged ^ unplugged:
+            self.link.send(messages.CARRIER, bytes((number, number not in unplugged)))
+        self._unplugged = set(unplugged)
 
     def write(self, data: bytes) -> None:
         """Bytes from the host's end of the serial line; lost while the board has no power, as there."""
@@ -233,6 +240,7 @@ class Guest:
             "KOBLER_KEEP": self._kept.hex(),
             "KOBLER_CHIP_TIME": "1" if options.chip_time else "0",
             "KOBLER_DNS": ",".join(_name_servers()),
+            "KOBLER_UNPLUGGED": " ".join(map(str, self._unplugged)),
         }
         if options.runtime == "cpython":
             environment |= {

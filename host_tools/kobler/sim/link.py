@@ -26,6 +26,7 @@ UART_CONFIG = 0x20  # guest: uart u8, baud u32, bits u8, parity u8, stop u8, tx 
 UART_TX = 0x21  # guest: uart u8, t_us u64, data
 UART_RX = 0x22  # board: uart u8, t_us u64, char_ns u32, data
 GPIO_OUT = 0x23  # guest: pin u8, level u8, t_us u64
+CARRIER = 0x30  # board: network interface u8 (0 Wi-Fi, 3 Ethernet), there u8
 
 ANSWER = 0x80
 _HEADER = struct.Struct("<BH")

@@ -40,6 +40,7 @@ class Processor:
         self._guest: Guest | None = None
         self._table: list[Partition] = []
         self._uart: UartNode | None = None
+        self._unplugged: set[int] = set()
         self._heard = False
         self._watchdog: asyncio.TimerHandle | None = None
         self._watchdog_s = 0.0
@@ -86,12 +87,19 @@ class Processor:
         if self._guest is not None:
             self._guest.link.send(link.GPIO_IN, bytes((pin, level)))
 
+    def carrier(self, interface: int, there: bool) -> None:
+        """Pull a network interface's plug, or put it back; see link.CARRIER."""
+        (self._unplugged.discard if there else self._unplugged.add)(interface)
+        if self._guest is not None:
+            self._guest.carrier(self._unplugged)
+
     async def _replace(self, table: list[Partition]) -> None:
         if self._guest is not None:
             await self._guest.stop()
         self._unwire()
         self._table = table
         guest = self._guest = Guest(self._flash, table, self._options)
+        guest.carrier(self._unplugged)
         guest.on_output(self._said)
         guest.on_exit(self._kit.crashed)
         guest.on_power_cut(self._kit.power_lost)

@@ -49,6 +49,7 @@ UART_CONFIG = 0x20
 UART_TX = 0x21
 UART_RX = 0x22
 GPIO_OUT = 0x23
+CARRIER = 0x30  # from the board: interface u8, there u8
 
 chip_time = getenv("KOBLER_CHIP_TIME") != "0"
 tick_us = 10000 if chip_time else 1000  # FreeRTOS at 100 Hz
@@ -62,6 +63,7 @@ _handlers = {}
 _due = []  # soft interrupts, soonest first: [deadline_us, fn, arg]
 _busy = False
 masked = False  # machine.disable_irq()
+unplugged = {int(number) for number in (getenv("KOBLER_UNPLUGGED") or "").split()}  # interfaces without a network
 interrupted = False  # Ctrl-C was typed and not taken yet
 stamp = now  # when an output changes, to the rest of the board; _held corrects it for what the host held up
 _woke = [0, 0]
@@ -115,6 +117,13 @@ def _on_interrupt(_):
 
 
 _handlers[INTERRUPT] = _on_interrupt
+
+
+def _on_carrier(payload):
+    (unplugged.discard if payload[1] else unplugged.add)(payload[0])
+
+
+_handlers[CARRIER] = _on_carrier
 
 
 def _check():

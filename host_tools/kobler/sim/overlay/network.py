@@ -59,6 +59,13 @@ class _Lan(Interface):
         if parameter is not None:
             raise ValueError("unknown config param")
         _chip.poll()
+        if self._id in _chip.unplugged:
+            if self._status in (ETH_STARTED, ETH_CONNECTED, ETH_GOT_IP):
+                self._cancel()
+                self._status = ETH_DISCONNECTED
+        elif self._status == ETH_DISCONNECTED:
+            self._status = ETH_STARTED
+            self._pending = _chip.at(_chip.now() + _ETHERNET_US, self._connected)
         return self._status
 
     def isconnected(self):
@@ -134,6 +141,9 @@ class WLAN(Interface):
             raise OSError("Wifi Not Started")
         if ssid is not None:
             self._config((), {"ssid": ssid if isinstance(ssid, str) else str(ssid, "utf8")}, (), ("ssid",))
+        self._connect()
+
+    def _connect(self):
         self._cancel()
         self._status = STAT_CONNECTING
         wait = _ASSOCIATE_US + (0 if self._static else _DHCP_US)
@@ -149,12 +159,22 @@ class WLAN(Interface):
         self._cancel()
         self._status = STAT_IDLE
 
-    def isconnected(self):
+    def _look(self):
+        # The chip goes on trying by itself when its access point is gone.
         _chip.poll()
+        if self._id in _chip.unplugged:
+            if self._status in (STAT_CONNECTING, STAT_GOT_IP):
+                self._cancel()
+                self._status = STAT_NO_AP_FOUND
+        elif self._status == STAT_NO_AP_FOUND:
+            self._connect()
+
+    def isconnected(self):
+        self._look()
         return self._status == STAT_GOT_IP if self._id == STA_IF else False
 
     def status(self, parameter=None):
-        _chip.poll()
+        self._look()
         if parameter == "rssi":
             return -55
         if parameter == "stations" and self._id == AP_IF:
