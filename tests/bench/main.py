@@ -42,6 +42,7 @@ def benches() -> dict[str, Callable[[], Iterator[Row]]]:
     import store
     import trust
     import uplink
+    import uplink_backlog
 
     return {
         "bus": bus.rtu,
@@ -52,6 +53,7 @@ def benches() -> dict[str, Callable[[], Iterator[Row]]]:
         "store": store.journal,
         "trust": trust.p256,
         "uplink": uplink.codecs,
+        "uplink_backlog": uplink_backlog.link,
     }
 
 

@@ -9,7 +9,7 @@ import pytest
 
 pytestmark = pytest.mark.board
 
-SENML_KEYS = {"bn", "bt", "n", "v", "vs", "vb", "u", "t", "seq", "q", "h"}
+SENML_KEYS = {"bn", "bt", "n", "v", "vs", "vb", "u", "t", "seq", "after", "q", "h"}
 
 
 def _records(payload: Any) -> list[dict[str, Any]]:

@@ -6,13 +6,11 @@ usage: sqlite_store.py SETTINGS_JSON_FILE      (as a program: subscribes, stores
 A message is one transaction, and only then goes the broker's PUBACK: who kills the store at any moment has lost
 nothing. (device, seq) is the key. Records with "h": true are kept, the others counted only (docs/decisions/0024).
 
-The acknowledgement. A coupler sends its journal in order, so the records of one message follow each other: numbers that
-are missing inside a message do not exist. Between messages they may be on their way still: a broker delivers again what
-was not acknowledged, and later than what is newer. So the store keeps the spans of numbers that it has above the
-acknowledged one. A gap below a span is waited for, and believed to be empty (samples that the ring or a damage took)
-once the store was connected for `grace` seconds and nothing filled it. `grace` must be longer than the broker takes to
-deliver again. So the store never gets stuck, and says nothing too early as long as the broker keeps what it has
-acknowledged.
+The acknowledgement. Messages come in any order: the broker delivers late what a break interrupted, and a coupler that
+was away sends what is new before what waited. Each says which number it follows (`after`, or the one before its first):
+numbers between are not to be waited for, nor are those missing inside it. So a message covers a span of numbers; the
+store keeps the spans above the acknowledged number, and acknowledges as far as they join. It never has to guess, and
+what the broker lost it gets again: a coupler that hears nothing begins at its cursor, with `after` 0.
 """
 
 from __future__ import annotations
@@ -22,7 +20,6 @@ import sqlite3
 import ssl
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -30,28 +27,26 @@ _SCHEMA = """
 CREATE TABLE IF NOT EXISTS history (
     device TEXT, seq INTEGER, time REAL, name TEXT, value, quality TEXT, PRIMARY KEY (device, seq)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS device (
-    id TEXT PRIMARY KEY, acked INTEGER NOT NULL DEFAULT 0, shown INTEGER NOT NULL DEFAULT 0) WITHOUT ROWID;
+    id TEXT PRIMARY KEY, acked INTEGER NOT NULL DEFAULT 0) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS shown (device TEXT, seq INTEGER, PRIMARY KEY (device, seq)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS span (
     device TEXT, first INTEGER, last INTEGER, PRIMARY KEY (device, first)) WITHOUT ROWID;
 """
 
 
 class Store:
-    """One database. clock() gives seconds that never run backwards."""
+    """One database."""
 
-    def __init__(self, path: str, grace: float, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, path: str) -> None:
         self._db = sqlite3.connect(path, isolation_level=None)
         self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute("PRAGMA synchronous = FULL")
         self._db.executescript(_SCHEMA)
-        self._grace, self._clock = grace, clock
-        self._since: dict[tuple[str, int], float] = {}  # device and first number of a span -> when it was first seen
         self._answers: set[str] = set()
         self.refused = 0
 
     def connected(self) -> None:
-        """The link is new: what the broker delivers again comes from now on. Every device is told once more."""
-        self._since = {}
+        """The link is new: every device is told once more."""
         self._answers = {device for (device,) in self._db.execute("SELECT id FROM device")}
 
     def take(self, topic: str, payload: bytes) -> None:
@@ -60,7 +55,9 @@ class Store:
         """
         device = topic.split("/")[1]
         try:
-            records = _records(json.loads(payload))
+            pack = json.loads(payload)
+            records = _records(pack)
+            after = _after(pack, records)
         except (ValueError, TypeError, KeyError, StopIteration, RecursionError, OverflowError):
             self.refused += 1
             return
@@ -68,7 +65,7 @@ class Store:
             return
         self._db.execute("BEGIN IMMEDIATE")
         try:
-            self._take(device, records)
+            self._take(device, after, records)
         except BaseException:
             self._db.execute("ROLLBACK")
             raise
@@ -76,21 +73,19 @@ class Store:
         # Also for what was here before: the unit sends again what it knows no acknowledgement of.
         self._answers.add(device)
 
-    def _take(self, device: str, records: list[dict[str, Any]]) -> None:
+    def _take(self, device: str, after: int, records: list[dict[str, Any]]) -> None:
         db = self._db
         db.execute("INSERT OR IGNORE INTO device (id) VALUES (?)", (device,))
         (acked,) = db.execute("SELECT acked FROM device WHERE id = ?", (device,)).fetchone()
         spans = list(db.execute("SELECT first, last FROM span WHERE device = ?", (device,)))
-        shown = 0
         for record in records:
             seq = record["seq"]
             if record["h"]:
                 row = (device, seq, record["time"], record["name"], record["value"], record["quality"])
                 db.execute("INSERT OR IGNORE INTO history VALUES (?, ?, ?, ?, ?, ?)", row)
-            elif seq > acked and not any(first <= seq <= last for first, last in spans):
-                shown += 1
-        db.execute("UPDATE device SET shown = shown + ? WHERE id = ?", (shown, device))
-        self._cover(device, acked, spans, records[0]["seq"], records[-1]["seq"])
+            else:
+                db.execute("INSERT OR IGNORE INTO shown VALUES (?, ?)", (device, seq))
+        self._cover(device, acked, spans, after + 1, records[-1]["seq"])
 
     def _cover(self, device: str, acked: int, spans: list[tuple[int, int]], first: int, last: int) -> None:
         db = self._db
@@ -106,17 +101,6 @@ class Store:
 
     def answers(self) -> list[tuple[str, int]]:
         """What to acknowledge now: (device, seq). To be called often."""
-        now = self._clock()
-        since = {}
-        believed = set()
-        for device, first in self._db.execute("SELECT device, first FROM span ORDER BY device, first").fetchall():
-            since[device, first] = seen = self._since.get((device, first), now)
-            if now - seen >= self._grace:
-                believed.add((device, first))
-        self._since = since
-        for device, first in sorted(believed):
-            self._believe(device, first)
-            self._answers.add(device)
         found = []
         for device in sorted(self._answers):
             (acked,) = self._db.execute("SELECT acked FROM device WHERE id = ?", (device,)).fetchone()
@@ -125,14 +109,13 @@ class Store:
         self._answers.clear()
         return found
 
-    def _believe(self, device: str, first: int) -> None:
-        # Whatever is below was sent before it, and had as long to come.
-        db = self._db
-        db.execute("BEGIN IMMEDIATE")
-        (last,) = db.execute("SELECT last FROM span WHERE device = ? AND first = ?", (device, first)).fetchone()
-        db.execute("DELETE FROM span WHERE device = ? AND first <= ?", (device, first))
-        db.execute("UPDATE device SET acked = ? WHERE id = ?", (last, device))
-        db.execute("COMMIT")
+
+def _after(pack: Any, records: list[dict[str, Any]]) -> int:
+    first = records[0]["seq"] if records else 1
+    after = pack[0].get("after", first - 1) if pack else 0
+    if not isinstance(after, int) or isinstance(after, bool) or not 0 <= after < first:
+        raise ValueError("after is not a number below the first")
+    return after
 
 
 def _records(pack: Any) -> list[dict[str, Any]]:
@@ -169,7 +152,7 @@ class Consumer:
         import paho.mqtt.client as mqtt
 
         self._settings = settings
-        self._store = Store(settings["database"], settings.get("grace", 60))
+        self._store = Store(settings["database"])
         over_web = settings["scheme"] == "wss"
         versions: Any = getattr(mqtt, "CallbackAPIVersion", None)  # paho 2 asks for it
         self._client: Any = mqtt.Client(

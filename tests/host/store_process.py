@@ -20,7 +20,7 @@ class StoreProcess:
         self.database = folder / "store.db"
         self._log = folder / "store.log"
         given: dict[str, Any] = {"database": str(self.database), "port": port, "scheme": scheme, "client": "store"}
-        given.update({"hosts": ["localhost"], "grace": 8, "ca": str(issued.ca_pem)})
+        given.update({"hosts": ["localhost"], "ca": str(issued.ca_pem)})
         given.update({"cert": str(issued.cert_pem), "key": str(issued.key_pem), **settings})
         self._settings = folder / "store.json"
         self._settings.write_text(json.dumps(given))
@@ -71,5 +71,6 @@ class StoreProcess:
 
     def figures(self, device: str) -> tuple[int, int, int]:
         """Acknowledged number, records that were counted only, gaps that are waited for."""
-        acked, shown = (self._rows("SELECT acked, shown FROM device WHERE id = ?", device) or [(0, 0)])[0]
+        ((acked,),) = self._rows("SELECT acked FROM device WHERE id = ?", device) or [(0,)]
+        ((shown,),) = self._rows("SELECT count(*) FROM shown WHERE device = ?", device)
         return acked, shown, len(self._rows("SELECT 1 FROM span WHERE device = ?", device))

@@ -104,7 +104,7 @@ def judge(unit: Powered, store: StoreProcess, at_least: int) -> None:
 
 
 def settled(unit: Powered, store: StoreProcess) -> None:
-    """Until the store has what the broker holds for it, and believes the gaps that power cuts left."""
+    """Until the store has what the broker holds for it."""
     _, durable = unit.oracle()
     until(lambda: store.figures(UNIT_ID)[0] >= max(durable), 40)
 
@@ -160,18 +160,21 @@ class Link:
 
     def __init__(self, dice: random.Random, path: Path) -> None:
         self.dice, self._path = dice, path
-        self.now, self.late, self.grace = 0.0, 4.0, 5.0
+        self.now, self.late = 0.0, 4.0
         self._wires: list[tuple[float, bytes]] = []
-        self.acked = 0
+        self.acked = self.last = 0
         self.exist: set[int] = set()
         self.restart()
 
     def restart(self) -> None:
-        self.store = Store(str(self._path), self.grace, lambda: self.now)
+        self.store = Store(str(self._path))
         self.store.connected()
 
     def send(self, numbers: list[int]) -> None:
         records = [{"n": "a", "v": n, "seq": n, **({"h": True} if n % 3 else {})} for n in numbers]
+        if numbers[0] != self.last + 1:
+            records[0]["after"] = self.last
+        self.last = numbers[-1]
         payload = json.dumps([{**records[0], "bn": "urn:dev:kobler:u:", "bt": 5}, *records[1:]]).encode()
         for _ in range(self.dice.choice((1, 1, 1, 2))):
             delay = self.dice.choice((0, 0, 0, self.dice.uniform(0, self.late)))
@@ -217,12 +220,12 @@ def test_the_store_acknowledges_nothing_too_early_and_never_gets_stuck(tmp_path:
     assert link.acked == max(link.exist)
     assert link.rows("SELECT count(*) FROM span") == [(0,)]
     assert {n for (n,) in link.rows("SELECT seq FROM history")} == {n for n in link.exist if n % 3}
-    (shown,) = link.rows("SELECT shown FROM device")[0]
+    (shown,) = link.rows("SELECT count(*) FROM shown")[0]
     assert shown == sum(n % 3 == 0 for n in link.exist), "counted once"
 
 
 def test_what_is_no_pack_stops_nothing(tmp_path: Path) -> None:
-    store = Store(str(tmp_path / "store.db"), 5)
+    store = Store(str(tmp_path / "store.db"))
     good = (
         b'[{"bn":"urn:dev:kobler:u:","bt":5,"n":"a","v":1,"seq":1,"h":true},{"n":"a","vs":"x","t":1,"seq":2,"h":true}]'
     )
@@ -233,6 +236,7 @@ def test_what_is_no_pack_stops_nothing(tmp_path: Path) -> None:
         b'[{"n":"a","v":1,"seq":1e300}]',
     ]
     bad += [b'[{"n":["a"],"v":1,"seq":1,"h":true}]', b'[{"n":"a","v":{},"seq":1,"h":true}]', b"[" * 100000]
+    bad += [b'[{"n":"a","v":1,"seq":2,"after":%s}]' % after for after in (b"2", b"-1", b"true", b'"1"', b"null")]
     bad += [b'[{"n":"a","v":1,"t":"x","seq":1}]', b'[{"n":"a","v":1,"t":1' + b"0" * 400 + b',"seq":1}]']
     for payload in bad:
         store.take("kobler/u/telemetry", payload)
@@ -318,6 +322,43 @@ def test_each_node_dies_in_turn_and_unit_and_store_in_between(
                 judge(unit, store, 1000)
     finally:
         names.close()
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(("kind", "interpreter"), [("mosquitto-store", "micropython"), ("nats-store", "cpython")])
+def test_a_backlog_comes_whole_through_kills_while_new_samples_overtake_it(
+    authority: Authority, files: Path, tmp_path: Path, kind: str, interpreter: str
+) -> None:
+    make, ack = KINDS[kind]
+    with started(make(authority, tmp_path / "broker")) as broker:
+        broker.kill()
+        unit = Powered(
+            interpreter, files, tmp_path, {"port": broker.wss, "ack": ack, "backlog": 300}, period_ms=1, capacity=9000
+        )
+        issued = authority.issue_client("store")
+        store = StoreProcess(tmp_path, issued, broker.wss, acknowledges=True)
+        with store:
+            unit.start()
+            try:
+                until(lambda: unit.log.exists() and len(unit.oracle()[1]) > 3000, 40)
+                overtaken = False
+                for _ in range(4):
+                    broker.start()
+                    before = store.figures(UNIT_ID)[0]
+                    until(lambda before=before: store.figures(UNIT_ID)[0] > before + 300, 40)
+                    acked, _, gaps = store.figures(UNIT_ID)
+                    overtaken |= gaps > 0 and max(store.history(UNIT_ID)) > acked + 1000
+                    broker.kill()
+                    time.sleep(0.5)
+                broker.start()
+                store.kill()
+                store.start()
+                assert overtaken, "what is new was there before the backlog"
+            finally:
+                unit.kill()
+            unit.drain(60)
+            settled(unit, store)
+            judge(unit, store, 3000)
 
 
 def kills(

@@ -3,9 +3,11 @@
 usage: uplink_unit.py FIRMWARE_DIR SETTINGS_JSON_FILE
 Prints a JSON line whenever the session's status or cursor changed. With `flash`, a file, the journal outlives the
 process, and killing it is a power cut. With `log`, another file, that gets a line for each sample: p before it is put,
-d when it is durable.
+d when it is durable. With `backlog`, so many samples wait when it starts; those that come while it is online have for
+value how many packs it had sent then. With `offline_h`, its clock starts so many hours ago; they pass, and `samples` of
+`points` points are taken, at once when the link is lost.
 """
-# ruff: noqa: PTH123, UP041 - MicroPython has neither
+# ruff: noqa: PTH123, PTH208, UP041 - MicroPython has none of it
 
 import asyncio
 import gc
@@ -38,9 +40,11 @@ class Hal:
 
         self.net = net
         self.floor_ms = SETTINGS.get("floor_ms", RELEASED_MS)
+        self.ahead_ms = 0  # of the time that really passed
+        self._began_ms = -3600000 * SETTINGS.get("offline_h", 0)
 
     def ticks_ms(self):
-        return time.ticks_ms() if MICROPYTHON else time.monotonic_ns() // 1000000
+        return self.ahead_ms + (time.ticks_ms() if MICROPYTHON else time.monotonic_ns() // 1000000)
 
     def ticks_add(self, a, b):
         return time.ticks_add(a, b) if MICROPYTHON else a + b
@@ -52,7 +56,7 @@ class Hal:
         await asyncio.sleep(ms / 1000)
 
     def now_ms(self):
-        return int(time.time() * 1000)
+        return int(time.time() * 1000) + self._began_ms + self.ahead_ms
 
     def urandom(self, n):
         return os.urandom(n)
@@ -67,7 +71,7 @@ class Hal:
         gc.collect()
 
     def network_info(self):
-        return {"dns": SETTINGS.get("dns", [])}
+        return {"dns": SETTINGS.get("dns", []), "ip6": SETTINGS.get("ip6")}
 
 
 class Bus:
@@ -96,6 +100,8 @@ class Point:
 
 
 def points():
+    if "offline_h" in SETTINGS:
+        return [Point(f"p{i}") for i in range(SETTINGS["points"])]
     found = [Point(SETTINGS.get("point", "power"))]
     if "log" in SETTINGS:
         found.append(Point("energy", True))
@@ -137,7 +143,7 @@ def flash():
 
     if "flash" in SETTINGS:
         return File(SETTINGS.get("sectors", 64), SETTINGS["flash"])
-    return Nor(8)
+    return Nor(SETTINGS.get("sectors", 8))
 
 
 def read(name):
@@ -154,6 +160,42 @@ async def produce(hal, source):
         source.flush()
         if period:
             await asyncio.sleep(period / 1000)
+
+
+def fill(hal, source):
+    for i in range(SETTINGS["backlog"]):
+        source.put(0, i, None, hal.ticks_ms())
+        if i % 50 == 0:
+            source.flush()
+    source.flush()
+
+
+async def produce_beside(hal, source, session):
+    while True:
+        if session.status["state"] == "online":
+            source.put(0, session.count["packs"], None, hal.ticks_ms())
+            source.flush()
+        await asyncio.sleep(SETTINGS.get("period_ms", 50) / 1000)
+
+
+async def produce_offline(hal, source, session):
+    # Hours pass as fast as they can once the link is lost.
+    while session.status["state"] != "online" or source.cursor < 2:
+        source.put(0, 0, None, hal.ticks_ms())
+        source.flush()
+        await asyncio.sleep(0.1)
+    print(json.dumps({"offline_after": source.next - 1}))
+    while session.status["state"] == "online":
+        await asyncio.sleep(0.01)
+    number = SETTINGS["points"]
+    for i in range(SETTINGS["samples"]):
+        hal.ahead_ms = 3600000 * SETTINGS["offline_h"] * (i + 1) // SETTINGS["samples"]
+        source.put(i % number, i, None, hal.ticks_ms())
+        if i % number == 0:
+            source.flush()
+            await asyncio.sleep(0)
+    source.flush()
+    print(json.dumps({"online_after": source.next - 1, "waiting": source.waiting(), "dropped": source.dropped}))
 
 
 async def produce_logged(hal, source):
@@ -189,9 +231,14 @@ async def watch(source, session, done):
         if now != last:
             last = now
             memory = gc.mem_alloc() if MICROPYTHON else 0
-            print(json.dumps({"status": status, "acked": source.cursor, "longest_ms": longest, "memory": memory}))
+            line = {"status": status, "acked": source.cursor, "longest_ms": longest, "memory": memory}
+            if SETTINGS.get("count_files"):
+                line["files"] = len(os.listdir("/proc/self/fd"))
+            print(json.dumps(line))
         for key, value in until.items():
-            if key == "waiting":
+            if key == "state":
+                reached = session.status["state"] == value
+            elif key == "waiting":
                 reached = source.waiting() <= value and session.status["state"] == "online"
             else:
                 reached = source.cursor >= value if key == "acked" else count[key] >= value
@@ -254,18 +301,31 @@ async def main():
         session.dialect.assigned = lambda *hub: tell(assigned=hub)
         session.dialect.assign(*SETTINGS.get("assigned", (None, None)))
     done = asyncio.Event()
-    producing = produce_logged if "log" in SETTINGS else produce
-    tasks = [asyncio.create_task(producing(hal, source)), asyncio.create_task(watch(source, session, done))]
+    if "offline_h" in SETTINGS:
+        producing = produce_offline(hal, source, session)
+    elif "backlog" in SETTINGS:
+        fill(hal, source)
+        producing = produce_beside(hal, source, session)
+    else:
+        producing = produce_logged(hal, source) if "log" in SETTINGS else produce(hal, source)
+    tasks = [asyncio.create_task(producing), asyncio.create_task(watch(source, session, done))]
     running = asyncio.create_task(session.run())
     try:
         await asyncio.wait_for(done.wait(), SETTINGS.get("seconds", 20))
     except asyncio.TimeoutError:
         pass
+    await asyncio.sleep(SETTINGS.get("settle", 0))
+    stage = session.status["state"]
+    began = hal.ticks_ms()
     session.stop()
     await asyncio.wait_for(running, 5)
+    took = hal.ticks_diff(hal.ticks_ms(), began)
     for task in tasks:
         task.cancel()
-    print(json.dumps({"status": session.status, "acked": source.cursor, "turns": session.bus.turns, "ended": True}))
+    end = {"status": session.status, "acked": source.cursor, "turns": session.bus.turns, "ended": True}
+    end.update({"stopped_in": stage, "stop_ms": took})
+    print(json.dumps(end))
+    await asyncio.sleep(SETTINGS.get("linger", 0))
 
 
 asyncio.run(main())

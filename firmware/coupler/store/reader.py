@@ -76,8 +76,17 @@ class Reader:
     def cursor(self):
         return self._journal.cursor
 
+    @property
+    def last(self):
+        """Number of the last durable sample."""
+        return self._journal.durable
+
     def ack(self, seq):
         self._journal.ack(seq)
+
+    def another(self):
+        """One more reader of the same journal."""
+        return Reader(self._journal, self._old, self._cloud)
 
     def peek(self, n):
         """The next n samples, fewer if there are not so many."""

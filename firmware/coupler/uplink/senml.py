@@ -64,10 +64,11 @@ def _value(value):
     return '"v":' + number(value)
 
 
-def pack(device_id, samples):
+def pack(device_id, samples, after=None):
     """Samples (seq, point, value, quality, unix_ms or None) -> one pack, in their order.
 
-    A point has name, unit and history."""
+    A point has name, unit and history. after: no number between this and the first is still to come; left out where it
+    is the one before the first."""
     parts = []
     base = 0
     lead = '[{"bn":"urn:dev:kobler:%s:",' % device_id
@@ -89,6 +90,10 @@ def pack(device_id, samples):
         if point.unit:
             parts.append(',"u":%s' % json.dumps(point.unit))
         parts.append('%s,"seq":%d' % (time, seq))
+        if after is not None:
+            if after != seq - 1:
+                parts.append(',"after":%d' % after)
+            after = None
         if point.history:
             parts.append(',"h":true')
         if quality is None and value is not None and not isinstance(value, str) and value - value != 0:

@@ -13,7 +13,8 @@ from coupler.uplink.outbox import Outbox
 
 _KEEP_ALIVE_S = const(60)
 _STABLE_MS = const(30000)  # a link that held for so long earns a fresh start of the back-off
-_GOODBYE_S = const(2)
+_GOODBYE_S = 0.4  # with the close of WebSocket and TLS, stop() takes less than a second
+_EASE_MS = const(1)
 _PIECE_MS = const(20)  # between two looks at what the source passes over
 _MAX_OUT = const(4096)  # bytes of answers that wait to be written, before reading stops
 
@@ -36,14 +37,15 @@ class Session:
         else:
             raise ValueError("cloud dialect %r is not known" % cloud["dialect"])
         self._hal = hal
-        self._identity = identity
+        self.identity = identity
         self._info = info
         self.dialect = dialect = Dialect(identity["id"], cloud)
         will = (dialect.presence, dialect.state("offline", info), dialect.retain)
         self._mqtt = mqtt.Mqtt(dialect.client_id, _KEEP_ALIVE_S, max_packet=dialect.max_packet, will=will)
         self.count = {"attempts": 0, "connects": 0, "failures": 0, "packs": 0, "samples": 0, "acked": 0, "repeated": 0}
         self.count.update({"received": 0, "refused": 0, "oversize": 0, "answers_lost": 0, "stalled_ms": 0})
-        self.status = {"state": "idle", "error": None, "text": "", "address": None, "since": None, "count": self.count}
+        self.status = {"state": "idle", "error": None, "text": "", "broker": None, "address": None, "since": None}
+        self.status["count"] = self.count
         self.outbox = Outbox(hal, dialect, self._mqtt, source, cloud, self.count)
         self.inbox = Inbox(self)
         self._wake = asyncio.Event()
@@ -56,6 +58,10 @@ class Session:
         self._up_ms = 0
         self._error = None
         self._stopping = False
+        self._task = None  # the attempt
+        self._using = None  # the identity of the connection
+        self.proved = None  # the one with which the broker accepted a connection last
+        self._serving = False
 
     def wake(self):
         """The source has something new."""
@@ -66,10 +72,22 @@ class Session:
         self._again.set()
 
     def stop(self):
-        """Ends run() soon, saying goodbye to the broker."""
+        """Ends run() within a second, saying goodbye to the broker if there is one."""
         self._stopping = True
         self._over.set()
         self._again.set()
+        if self._task and not self._serving:
+            self._task.cancel()
+
+    def renew(self):
+        """The unit has another address: the connection is given up, and tried again at once."""
+        self._over.set()
+        self._again.set()
+
+    def use(self, identity):
+        """Connect with this identity, at once."""
+        self.identity = identity
+        self.renew()
 
     def report(self):
         """Publishes the reported properties, if connected: they are sent at each connect anyway."""
@@ -90,18 +108,30 @@ class Session:
     async def run(self):
         """Until stop() or cancelled."""
         self._stopping = False
+        self._again.clear()
         try:
             while not self._stopping:
-                await self._attempt()
+                self._task = asyncio.create_task(self._attempt())  # a task of its own, for stop() to cancel
+                try:
+                    await self._task
+                except asyncio.CancelledError:
+                    if not self._stopping:
+                        raise
                 if not self._stopping:
                     await self._pause()
         finally:
+            self._task = None
             self._stage("stopped")
 
-    # --- one attempt: every address of the name, until one of them works
+    # --- one attempt: every address of the first name, then of the second, until one of them works
 
     def _stage(self, state):
         self.status["state"] = state
+
+    def _reached(self, state):
+        self._stage(state)
+        if self._stopping:
+            raise asyncio.CancelledError  # cancel() is lost on a wait that is just over
 
     def _fault(self, e):
         self.count["failures"] += 1
@@ -114,54 +144,75 @@ class Session:
     async def _attempt(self):
         self.count["attempts"] += 1
         self._up_ms = 0
-        self._stage("resolving")
         try:
             for part in ("ca", "cert", "key"):
-                if not self._identity.get(part):
+                if not self.identity.get(part):
                     raise NetError("tls", "this unit has no certificate yet (%s is missing)" % part)
             if self.dialect.prepare:
-                await self.dialect.prepare(self._hal, self._identity, self._stage, self.status["error"], self.bus)
-            addresses = await self._resolve()
+                await self.dialect.prepare(self._hal, self.identity, self._reached, self.status["error"], self.bus)
+            places = [self.dialect.cloud]
+            places.extend(self.dialect.cloud.get("more", ()))
+            for place in places:
+                if await self._reach(place):
+                    break
         except (NetError, OSError) as e:
             self._fault(e)
-            addresses = ()
-        for ip in addresses:
-            if self._stopping:
-                break
-            self.status["address"] = ip
-            if await self._connection(ip):
-                break
         self._failed = 0 if self._up_ms >= _STABLE_MS else self._failed + 1
 
-    async def _resolve(self):
-        # What reads the answers is not needed while connected.
+    async def _reach(self, place):
+        # True when a broker there accepted us: if it broke later, all is begun afresh, with the first name.
+        self.status["broker"] = place["host"]
+        self._reached("resolving")
+        try:
+            left = await self._resolve(place["host"])
+        except (NetError, OSError) as e:
+            self._fault(e)
+            return False
+        while left:
+            self._reached("connecting")
+            stream, ip, left = await self._dial(left, place["port"])
+            if stream and await self._connection(place, ip, stream):
+                return True
+        return False
+
+    async def _resolve(self, host):
         from coupler.net.resolve import resolve
 
-        try:
-            return await resolve(self._hal, self.dialect.cloud["host"])
-        finally:
-            self._hal.forget("coupler.net.dns")
+        return await resolve(self._hal, host)
 
-    async def _connection(self, ip):
-        # True when the broker accepted us: if it broke later, the name is resolved afresh before the next attempt.
-        self._link = link = Link(self._hal, self.dialect.cloud, self._identity, self.bus)
+    async def _dial(self, addresses, port):
+        from coupler.net.dial import dial
+
+        try:
+            return await dial(self._hal, addresses, port, Link.tcp_ms, self._fault)
+        finally:
+            self._hal.forget("coupler.net.dial")
+
+    async def _connection(self, place, ip, stream):
+        self._using = self.identity
+        self._link = link = Link(self._hal, place, self._using, self.bus)
+        self.status["address"] = ip
         code = 1000
         self._mqtt.user = self.dialect.user
         try:
-            await link.open(ip, self._stage, self._mqtt.connect())
-            self.count["stalled_ms"] = max(self.count["stalled_ms"], link.stalled)
-            self._stage("mqtt")
-            if not self._stopping:
-                await self._serve(link)
+            try:
+                await link.open(ip, self._reached, self._mqtt.connect(), stream)
+            finally:
+                self.count["stalled_ms"] = max(self.count["stalled_ms"], link.stalled)
+            self._reached("mqtt")
+            self._serving = True
+            await self._serve(link)
         except Exception as e:  # noqa: BLE001 - whatever it is, it ends this connection only, and it is named
             self._fault(e)
             code = getattr(e, "code", 1000)
         finally:
+            self._serving = False
             accepted = self._mqtt.connected
             self._mqtt.reset()
             self.status["since"] = None
             await link.close(code)
             self._link = None
+            self._hal.forget("coupler.net.tls_faults")
         return accepted
 
     def backoff_ms(self):
@@ -171,11 +222,11 @@ class Session:
 
     async def _pause(self):
         self._stage("waiting")
-        self._again.clear()
         try:
             await asyncio.wait_for(self._again.wait(), self.backoff_ms() / 1000)
         except asyncio.TimeoutError:
             pass
+        self._again.clear()
 
     # --- one connection
 
@@ -193,7 +244,10 @@ class Session:
                 await task
         if self._stopping:
             if self._mqtt.connected:
-                await asyncio.wait_for(self._goodbye(link), _GOODBYE_S)
+                try:
+                    await asyncio.wait_for(self._goodbye(link), _GOODBYE_S)
+                except asyncio.TimeoutError:
+                    pass
         elif self._error:
             raise self._error
 
@@ -264,6 +318,7 @@ class Session:
 
     def _connected(self, session_present):
         self.count["connects"] += 1
+        self.proved = self._using
         self.status["error"] = None
         self.status["text"] = ""
         self.status["since"] = self._hal.now_ms()
@@ -286,13 +341,16 @@ class Session:
                 await link.write(out)
                 self._drained.set()
                 continue
-            packet = self.outbox.next() if self._mqtt.connected else None
-            if packet:
-                await link.write(link.frame(packet))
-                continue
-            if self.outbox.more():
-                await self._hal.sleep_ms(_PIECE_MS)
-                continue
+            if self._mqtt.connected:
+                packet = self.outbox.next()
+                if packet:
+                    await link.write(link.frame(packet))
+                    # The others' turn: the socket may take it all at once, and what is old has time.
+                    await self._hal.sleep_ms(_EASE_MS if self.outbox.behind else 0)
+                    continue
+                if self.outbox.more:
+                    await self._hal.sleep_ms(_PIECE_MS)
+                    continue
             self._wake.clear()
             await self._wake.wait()
 

@@ -54,7 +54,9 @@ class Live:
             self.good += event.good and (event.time is None or event.time >= self.since)
             self.qualities[event.quality] = self.qualities.get(event.quality, 0) + 1
             row = self._rows.setdefault(event.point, _Row(event))
-            row.sample = event
+            # After an outage what is old comes beside what is new.
+            if event.seq is None or row.sample.seq is None or event.seq >= row.sample.seq:
+                row.sample = event
             row.arrivals.append(now)
         elif isinstance(event, Presence):
             self.online, self._presence = event.online, event
