@@ -494,7 +494,7 @@ class Hub:
         device_id, topic, payload = connection.client_id, fields["topic"], fields["payload"]
         device = self.devices.get(device_id)
         if device is None:
-            raise Violation("the device is gone")
+            return  # it was under way when the device was removed, and its connection is being closed
         if topic.startswith(f"devices/{device_id}/messages/events/"):
             self._event(device_id, fields, {})
             return

@@ -97,6 +97,15 @@ class Link:
     async def write(self, frame):
         await self._stream.write(frame)
 
+    async def ended(self):
+        """Waits until the peer closes. Closing first, with something of it unread, is a reset, which can overtake what
+        was written last."""
+        try:
+            while await self._stream.readinto(self._buf):
+                pass
+        except (OSError, NetError):
+            pass
+
     async def close(self, code=1000):
         """Says goodbye if that goes quickly, and closes in any case."""
         stream = self._stream

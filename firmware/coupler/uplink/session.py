@@ -359,3 +359,4 @@ class Session:
         packet = self._mqtt.publish(dialect.presence, dialect.state("offline", self._info), 0, dialect.retain)
         await link.write(link.frame(packet))
         await link.write(link.frame(self._mqtt.disconnect()))
+        await link.ended()
