@@ -405,6 +405,7 @@ class Doctor:
             "ntp": net["ntp"],
             "cloud": config["cloud"],
             "history": config["history"],
+            "est": (config.get("est") or {}).get("url"),
             "hub": self._hub,
             "bus": [{key: bus[key] for key in ("name", "host", "port", "gw") if key in bus} for bus in config["bus"]],
         }

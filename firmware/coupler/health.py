@@ -16,6 +16,10 @@ class Health:
         """stats() -> what is reported under room/name."""
         self._parts.setdefault(room, {})[name] = stats
 
+    def fill(self, room, stats):
+        """stats() -> all that is reported under room."""
+        self._parts[room] = stats
+
     def report(self):
         """The reported properties, a dict that JSON can carry."""
         hal = self._hal
@@ -32,7 +36,7 @@ class Health:
             "network": hal.network_info(),
         }
         for room, parts in self._parts.items():
-            answer[room] = {name: stats() for name, stats in parts.items()}
+            answer[room] = parts() if callable(parts) else {name: stats() for name, stats in parts.items()}
         return answer
 
 

@@ -216,6 +216,7 @@ def test_the_documentation_shows_a_configuration_that_is_right_and_names_every_k
     rows = {
         "[device]": models.Device, "[network]": models.Network, "[cloud]": models.Cloud, "[[bus]]": models.Bus,
         "[[network.fallback]]": models.Fallback, "[store]": models.Store, "[history]": models.History,
+        "[est]": models.Est,
         "[bus.gateway]": models.Gateway, "[[bus.unit]]": models.Unit, "[[bus.unit.point]]": models.Point,
         "report": models.Report, "write": models.Write,
     }  # fmt: skip

@@ -4,117 +4,11 @@ import json
 
 from check import raises
 from coupler.trust import csr, der, enrol, p256, switch, vault, x509
-from nor import Nor
+from issued import CA, CA_DER, CA_KEY, ID, NOT_CA, Hal, PowerCut, authority, certificate
 
-_UID = b"\x24\x6f\x28\xaa\xbb\xcc"
-_ID = "246f28aabbcc"
-_NOW = 1800000000
-_CA_KEY = 0x0C0FFEE0
 _CONFIG = b'{"v":1,"rev":"0badcafe"}'
 _FILES = (switch.KEY, switch.CERT, switch.CA, switch.CONFIG)
 _ALL = sorted(_FILES + ("/etc/identity",))
-
-
-class PowerCut(Exception):
-    pass
-
-
-class Flash(Nor):
-    """Its operations are the hal's."""
-
-    def __init__(self, hal):
-        Nor.__init__(self, 32)
-        self._hal = hal
-
-    def _operation(self, at, new):
-        self._hal._operate()
-        Nor._operation(self, at, new)
-
-
-class Hal:
-    """Files in memory and raw flash; the power fails before the flash operation numbered `cut`."""
-
-    def __init__(self, files=None, cut=-1, now=_NOW):
-        self.files = {} if files is None else files
-        self.cut = cut
-        self.operations = 0
-        self.nor = Flash(self)
-        self._now = now
-
-    def again(self, cut=-1):
-        """After a reset, on flash of its own."""
-        other = Hal(dict(self.files), cut, self._now)
-        other.nor.data[:] = self.nor.data
-        return other
-
-    def flash(self):
-        return self.nor
-
-    def _operate(self):
-        if self.operations == self.cut:
-            raise PowerCut
-        self.operations += 1
-
-    def unique_id(self):
-        return _UID
-
-    def now_ms(self):
-        return None if self._now is None else self._now * 1000
-
-    def read_file(self, path):
-        return self.files.get(path)
-
-    def write_file(self, path, data):
-        self._operate()
-        self.files[path] = bytes(data)
-
-    def remove(self, path):
-        self._operate()
-        self.files.pop(path, None)
-
-
-def _name(text):
-    return der.tlv(
-        der.SEQUENCE,
-        der.tlv(der.SET, der.tlv(der.SEQUENCE, der.COMMON_NAME, der.tlv(der.UTF8_STRING, text.encode()))),
-    )
-
-
-def _time(year):
-    return der.tlv(der.UTC_TIME, b"%d0101000000Z" % year)
-
-
-def _extension(kind, value, critical=True):
-    flag = der.tlv(der.BOOLEAN, b"\xff") if critical else b""
-    return der.tlv(der.SEQUENCE, der.tlv(der.OID, kind), flag, der.tlv(der.OCTET_STRING, value))
-
-
-_CA = (b"\x55\x1d\x13", der.tlv(der.SEQUENCE, der.tlv(der.BOOLEAN, b"\xff")))
-_NOT_CA = (b"\x55\x1d\x13", der.tlv(der.SEQUENCE))
-
-
-def _certificate(subject, public, key=_CA_KEY, issuer="CA", years=(25, 35), extensions=(_NOT_CA,)):
-    algorithm = der.tlv(der.SEQUENCE, der.ECDSA_SHA256)
-    body = der.tlv(
-        der.SEQUENCE,
-        der.tlv(0xA0, der.integer(2)),
-        der.integer(77),
-        algorithm,
-        _name(issuer),
-        der.tlv(der.SEQUENCE, _time(years[0]), _time(years[1])),
-        _name(subject),
-        csr.public_key_info(public),
-        der.tlv(0xA3, der.tlv(der.SEQUENCE, *[_extension(*one) for one in extensions])),
-    )
-    r, s = p256.sign(key, hashlib.sha256(body).digest())
-    return der.tlv(der.SEQUENCE, body, algorithm, der.tlv(der.BIT_STRING, b"\0", der.signature(r, s)))
-
-
-def _authority(*extensions, **options):
-    return _certificate("CA", p256.public_key(_CA_KEY), extensions=(_CA,) + extensions, **options)
-
-
-_CA_DER = _authority()
 
 
 def _requested_key(request):
@@ -131,8 +25,8 @@ def _stage(hal, name, data):
 
 
 def _answer(hal, request, ca=None, config=_CONFIG, **options):
-    _stage(hal, "cert", _certificate(_ID, _requested_key(request), **options))
-    _stage(hal, "ca", ca or _CA_DER)
+    _stage(hal, "cert", certificate(ID, _requested_key(request), **options))
+    _stage(hal, "ca", ca or CA_DER)
     if config is not None:
         _stage(hal, "config", config)
 
@@ -153,7 +47,7 @@ def test_a_fresh_unit_enrols_and_says_who_it_is():
     hal = Hal()
     _answer(hal, enrol.begin(hal, "Example"))
     answer = enrol.commit(hal)
-    assert answer["id"] == _ID
+    assert answer["id"] == ID
     assert answer["rev"] == "0badcafe"
     assert answer["fingerprint"] == binascii.hexlify(hashlib.sha256(hal.files[switch.CERT]).digest()).decode()
     assert answer["not_after"] == 2051222400  # 2035-01-01
@@ -248,7 +142,7 @@ def test_a_cut_commit_can_be_repeated_instead():
         if not switch.pending(torn):
             break
         again = torn.again()
-        assert enrol.commit(again)["id"] == _ID
+        assert enrol.commit(again)["id"] == ID
         assert sorted(again.files) == _ALL
     assert cut > 10
 
@@ -263,15 +157,15 @@ def test_damage_on_the_way_is_noticed():
 
 def test_what_does_not_fit_together_is_refused_and_nothing_changes():
     other = p256.public_key(4711)
-    wrong_ca = _certificate("CA", p256.public_key(99), key=99, extensions=(_CA,))
-    no_ca = _certificate("CA", p256.public_key(_CA_KEY))
-    no_signer = _certificate("CA", p256.public_key(_CA_KEY), extensions=(_CA, (b"\x55\x1d\x0f", b"\x03\x02\x07\x80")))
-    strange = (_NOT_CA, (b"\x55\x1d\x7f", b"\x05\x00"))
+    wrong_ca = certificate("CA", p256.public_key(99), key=99, extensions=(CA,))
+    no_ca = certificate("CA", p256.public_key(CA_KEY))
+    no_signer = certificate("CA", p256.public_key(CA_KEY), extensions=(CA, (b"\x55\x1d\x0f", b"\x03\x02\x07\x80")))
+    strange = (NOT_CA, (b"\x55\x1d\x7f", b"\x05\x00"))
     cases = (
-        ("certificate is not for this unit's key", lambda h, r: _stage(h, "cert", _certificate(_ID, other))),
+        ("certificate is not for this unit's key", lambda h, r: _stage(h, "cert", certificate(ID, other))),
         (
             "certificate is for 'someone'",
-            lambda h, r: _stage(h, "cert", _certificate("someone", _requested_key(r))),
+            lambda h, r: _stage(h, "cert", certificate("someone", _requested_key(r))),
         ),
         ("is not signed by the CA", lambda h, r: _stage(h, "ca", wrong_ca)),
         ("is not signed by the CA", lambda h, r: _stage(h, "ca", no_ca)),
@@ -279,7 +173,7 @@ def test_what_does_not_fit_together_is_refused_and_nothing_changes():
         ("is not signed by the CA", lambda h, r: _answer(h, r, issuer="CB")),
         ("certificate is not valid yet", lambda h, r: _answer(h, r, years=(28, 35))),
         ("certificate has expired", lambda h, r: _answer(h, r, years=(25, 26))),
-        ("CA certificate has expired", lambda h, r: _answer(h, r, ca=_authority(years=(25, 26)))),
+        ("CA certificate has expired", lambda h, r: _answer(h, r, ca=authority(years=(25, 26)))),
         ("unknown critical extension", lambda h, r: _answer(h, r, extensions=strange)),
         ("certificate: ", lambda h, r: _stage(h, "cert", b"rubbish")),
         ("CA certificate: ", lambda h, r: _stage(h, "ca", b"\x30\x80\x00\x00")),
@@ -314,15 +208,15 @@ def test_a_configuration_that_the_firmware_cannot_run_is_refused_with_its_words(
 
 def test_a_certificate_without_a_key_for_it_is_refused():
     hal = Hal()
-    _stage(hal, "cert", _certificate(_ID, p256.public_key(4711)))
-    _stage(hal, "ca", _CA_DER)
+    _stage(hal, "cert", certificate(ID, p256.public_key(4711)))
+    _stage(hal, "ca", CA_DER)
     assert "no key" in str(raises(enrol.EnrolError, enrol.commit, hal))
 
 
 def test_validity_is_left_to_tls_while_the_time_is_not_known():
     hal = Hal(now=None)
     _answer(hal, enrol.begin(hal), years=(28, 35))
-    assert enrol.commit(hal)["id"] == _ID
+    assert enrol.commit(hal)["id"] == ID
 
 
 def test_a_log_or_a_staged_file_that_the_flash_lost_never_blocks_the_unit():
@@ -335,7 +229,7 @@ def test_a_log_or_a_staged_file_that_the_flash_lost_never_blocks_the_unit():
         assert switch.recover(torn.again()) == "damaged"
         again = torn.again()
         _answer(again, enrol.begin(again))
-        assert enrol.commit(again)["id"] == _ID
+        assert enrol.commit(again)["id"] == ID
 
 
 def test_what_the_flash_lost_in_a_switch_brings_the_old_identity_back():
@@ -365,7 +259,7 @@ def _switched(hal):
 def test_an_identity_that_the_vault_cannot_hold_is_refused():
     hal = Hal()
     long = (b"\x55\x1d\x11", bytes(vault.ROOM), False)
-    _answer(hal, enrol.begin(hal), ca=_authority(long))
+    _answer(hal, enrol.begin(hal), ca=authority(long))
     assert "at most" in str(raises(enrol.EnrolError, enrol.commit, hal))
 
 
@@ -373,5 +267,5 @@ def test_status_of_a_damaged_identity_is_an_answer():
     hal = _enrolled()
     hal.files[switch.CERT] = b"rubbish"
     answer = enrol.status(hal)
-    assert answer["id"] == _ID and answer["not_after"] is None and answer["damaged"]
+    assert answer["id"] == ID and answer["not_after"] is None and answer["damaged"]
     assert enrol.status(Hal())["fingerprint"] is None

@@ -1,14 +1,18 @@
 # How a unit comes by its identity: it makes a key, asks for a certificate, is handed it, and switches. The
 # private key never leaves the unit, and no message contains it.
+#
+# Or it is handed what it takes to fetch a certificate itself, by EST (renewal.py), the "bootstrap": a line with
+# user:password for the first request, empty where the certificate that the unit has is to do; behind it the authorities
+# that the server is verified by, DER. It is gone when the certificate is there; until then the unit stays who it is.
 import binascii
 import json
 
 from coupler.store.layout import open_flash
 from coupler.store.settings import Settings
-from coupler.trust import csr, p256, switch, vault, x509
+from coupler.trust import anchors, csr, p256, switch, vault, x509
 from coupler.trust.switch import recover
 
-_NAMES = {"cert": switch.CERT, "ca": switch.CA, "config": switch.CONFIG}
+_NAMES = {"cert": switch.CERT, "ca": switch.CA, "config": switch.CONFIG, "bootstrap": switch.BOOTSTRAP}
 
 
 class EnrolError(ValueError):
@@ -28,7 +32,7 @@ def begin(hal, organization=None):
 
 
 def stage(hal, name, data, sha256):
-    """Stage "cert", "ca" or "config" as it arrived; `sha256`, in hex, is of what was sent."""
+    """Stage "cert", "ca", "config" or "bootstrap" as it arrived; `sha256`, in hex, is of what was sent."""
     if switch.digest(data) != sha256:
         raise EnrolError("%s arrived damaged" % name)
     hal.write_file(switch.STAGED[_NAMES[name]], data)
@@ -40,7 +44,11 @@ def commit(hal, runs=None):
     runs(hal, configuration as bytes) raises ValueError for what this firmware cannot run.
     """
     if not switch.pending(hal):
-        switch.begin(hal, _check(hal, runs))
+        staged = _check(hal, runs)
+        if staged != [switch.CONFIG]:
+            # Who is at the cable decides, not what was under way.
+            staged += [target for target in (switch.NEXT, switch.BOOTSTRAP) if target not in staged]
+        switch.begin(hal, staged)
     lost = switch.finish(hal)
     if lost:
         raise EnrolError("the flash lost %s: provision again" % ", ".join(lost))
@@ -53,9 +61,11 @@ def commit(hal, runs=None):
 
 
 def status(hal):
-    """A dict: id, fingerprint (SHA-256 of the certificate), not_after, rev of the configuration."""
+    """A dict: id, fingerprint (SHA-256 of the certificate), not_after, rev of the configuration, est: whether it still
+    has a certificate to fetch."""
     cert = hal.read_file(switch.CERT)
     answer = {"id": unit_id(hal), "fingerprint": switch.digest(cert), "not_after": None, "rev": None}
+    answer["est"] = hal.read_file(switch.BOOTSTRAP) is not None
     try:
         if cert:
             answer["not_after"] = x509.Certificate(cert).not_after
@@ -76,10 +86,12 @@ def _check(hal, runs):
         found[target] = hal.read_file(target) if data is None else data
     if not staged:
         raise EnrolError("nothing is staged")
-    if staged != [switch.CONFIG]:
+    if any([target in switch.IDENTITY for target in staged]):
         _check_identity(hal, found[switch.KEY], found[switch.CERT], found[switch.CA])
     if switch.CONFIG in staged:
         _check_config(hal, found[switch.CONFIG], runs)
+    if switch.BOOTSTRAP in staged:
+        _check_bootstrap(found)
     return staged
 
 
@@ -96,23 +108,48 @@ def _check_identity(hal, key, cert, ca):
     size = len(key or b"") + len(cert or b"") + len(ca or b"")
     private = _parse("key", csr.read_key, key)
     cert = _parse("certificate", x509.Certificate, cert)
-    ca = _parse("CA certificate", x509.Certificate, ca)
+    cas = _parse("CA certificate", anchors.read, ca)
     if cert.common_name() != unit_id(hal):
         raise EnrolError("certificate is for %r, but this unit is %s" % (cert.common_name(), unit_id(hal)))
+    if cert.public_key is None:
+        raise EnrolError("certificate has %s, not one of P-256" % cert.key_name())
     if cert.public_key != p256.public_key(private):
         raise EnrolError("certificate is not for this unit's key")
-    if not cert.signed_by(ca):
-        raise EnrolError("certificate is not signed by the CA")
+    signers = [one for one in cas if cert.signed_by(one)]
+    if not signers:
+        raise EnrolError("certificate is not signed by the CA: %s" % _why(cert, cas))
     if size > vault.ROOM:
         raise EnrolError("key and certificates have %d bytes, at most %d" % (size, vault.ROOM))
     now = hal.now_ms()
     if now is None:
         return  # TLS judges validity once the time is known
-    for name, one in (("certificate", cert), ("CA certificate", ca)):
+    for name, one in (("certificate", cert), ("CA certificate", signers[0])):
         if now // 1000 < one.not_before:
             raise EnrolError("%s is not valid yet, or the unit's clock is slow" % name)
         if now // 1000 > one.not_after:
             raise EnrolError("%s has expired" % name)
+
+
+def _why(cert, cas):
+    named = [one for one in cas if one.subject == cert.issuer] or cas
+    try:
+        cert.check_signed_by(named[0])
+    except x509.CertificateError as error:
+        return error
+
+
+def _check_bootstrap(found):
+    secret, end, authorities = found[switch.BOOTSTRAP].partition(b"\n")
+    if not end or secret and (b":" not in secret or min(secret) < 32 or max(secret) > 126):
+        raise EnrolError("the bootstrap does not begin with a line user:password, or an empty one")
+    _parse("bootstrap's CA certificate", anchors.read, authorities)
+    if not secret and not found[switch.CERT]:
+        raise EnrolError("the bootstrap has no secret, and the unit no certificate to show instead")
+    most = vault.ROOM // 2
+    if len(authorities) > most:
+        raise EnrolError("the bootstrap's CA certificates have %d bytes, at most %d" % (len(authorities), most))
+    if "est" not in json.loads(found[switch.CONFIG] or b"{}"):
+        raise EnrolError("the configuration names no EST server: [est] url")
 
 
 def _check_config(hal, data, runs):

@@ -14,7 +14,10 @@ KEY = "/etc/key.der"
 CERT = "/etc/cert.der"
 CA = "/etc/ca.der"
 CONFIG = "/etc/config.json"
+BOOTSTRAP = "/etc/bootstrap"  # see enrol.py
+NEXT = "/etc/next.der"  # see candidate.py
 STAGED = {KEY: "/etc/key.new", CERT: "/etc/cert.new", CA: "/etc/ca.new", CONFIG: "/etc/config.new"}
+STAGED[BOOTSTRAP] = "/etc/bootstrap.new"
 IDENTITY = (KEY, CERT, CA)
 _LOG = "/etc/commit"
 
@@ -30,10 +33,10 @@ def pending(hal):
 
 
 def begin(hal, targets):
-    """The point of no return for these targets, whose staged files were found good."""
+    """The point of no return for these targets, whose staged files were found good; without one a target is removed."""
     log = {}
     for target in targets:
-        log[target] = digest(hal.read_file(STAGED[target]))
+        log[target] = digest(hal.read_file(STAGED[target])) if target in STAGED else None
     hal.write_file(_LOG, json.dumps(log).encode())
 
 
@@ -49,8 +52,10 @@ def finish(hal):
         # Once replaced it is not written again when the log is redone: that spares the flash.
         if digest(hal.read_file(target)) == wanted:
             continue
-        data = hal.read_file(STAGED[target])
-        if digest(data) == wanted:
+        data = None if wanted is None else hal.read_file(STAGED[target])
+        if wanted is None:
+            hal.remove(target)
+        elif digest(data) == wanted:
             hal.write_file(target, data)
         else:
             lost.append(target)

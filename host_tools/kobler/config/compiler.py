@@ -33,6 +33,8 @@ def compile_config(config: Config, board: Board | None = None) -> bytes:
         "cloud": _cloud(config.cloud),
         "bus": [_bus(plan) for plan in schedule(config)],
     }
+    if config.est is not None:
+        rest["est"] = {"url": config.est.base}
     if config.store.sync:
         rest["store"] = {"sync": config.store.sync}
     revision = hashlib.sha256(_compact(rest)).hexdigest()[:8]

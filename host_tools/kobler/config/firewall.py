@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import urlsplit
 
 from .models import Config
 
@@ -56,6 +57,7 @@ class Needs:
     hub: str | None  # this one, if that is known
     history: bool
     bus: list[Mapping[str, Any]]
+    est: tuple[str, int] | None = None  # host and port of the server that issues certificates
 
     @classmethod
     def of(cls, config: Config) -> Needs:
@@ -78,6 +80,7 @@ class Needs:
                 | ({"gw": {"port": bus.gateway.port, "allow": bus.gateway.allow}} if bus.gateway else {})
                 for bus in config.bus
             ],
+            None if config.est is None else (config.est.url.host, config.est.url.port),
         )
 
     @classmethod
@@ -95,17 +98,19 @@ class Needs:
             line["hub"],
             bool(line["history"]),
             [{**bus} for bus in line["bus"]],
+            _place(line.get("est")),
         )
 
 
 def rules(config: Config) -> list[Rule]:
-    """The rules of a configuration; none while the cloud is off, no bus on the network and no point with history."""
+    """The rules of a configuration; none while the cloud is off, no EST server, no bus on the network and no
+    point with history."""
     return table_of(Needs.of(config))
 
 
 def table_of(needs: Needs) -> list[Rule]:
     """The rules, each once, the cloud's first."""
-    outside = [*_cloud(needs), *_time(needs)]
+    outside = [*_cloud(needs), *_est(needs), *_time(needs)]
     inside = list(_modbus(needs))
     named = any(bus.get("host") and not _is_address(bus["host"]) for bus in needs.bus)
     return list(dict.fromkeys([*outside, *inside, *(_names(needs) if outside or named else ())]))
@@ -129,9 +134,21 @@ def _cloud(needs: Needs) -> Iterator[Rule]:
         yield Rule(_BLOBS, 443, "TCP", "files for the hub's storage (logs, backups), by HTTPS")
 
 
+def _place(url: Any) -> tuple[str, int] | None:
+    if url is None:
+        return None
+    parts = urlsplit(str(url))
+    return parts.hostname or "", parts.port or 443
+
+
+def _est(needs: Needs) -> Iterator[Rule]:
+    if needs.est is not None:
+        yield Rule(*needs.est, "TCP", f"certificates for the unit (EST, HTTPS); {_TLS}")
+
+
 def _time(needs: Needs) -> Iterator[Rule]:
     # Certificates need it, and what is kept.
-    if not needs.brokers and not needs.history:
+    if not needs.brokers and not needs.history and needs.est is None:
         return
     for server in needs.ntp:
         host, _, port = server.partition(":")

@@ -78,6 +78,18 @@ class Cloud(Table):
         return self.urls[0] if self.urls else None
 
 
+class Est(Table):
+    """The server that issues the unit's certificates, by EST (RFC 7030)."""
+
+    url: Annotated[values.EstUrl, BeforeValidator(values.est_url)]
+    label: Annotated[str, BeforeValidator(values.est_label)] | None = None
+
+    @property
+    def base(self) -> str:
+        """What the unit puts its operations behind."""
+        return f"https://{self.url.host}:{self.url.port}/.well-known/est" + (f"/{self.label}" if self.label else "")
+
+
 class Store(Table):
     """How soon a value that was read survives a power cut."""
 
@@ -174,6 +186,7 @@ class Config(Table):
     device: Device
     network: Network = Network()
     cloud: Cloud = Cloud()
+    est: Est | None = None
     store: Store = Store()
     history: History = History()
     bus: list[Bus] = []

@@ -47,6 +47,14 @@ class Deadband:
 
 
 @dataclass(frozen=True)
+class EstUrl:
+    """Where the EST server is."""
+
+    host: str
+    port: int
+
+
+@dataclass(frozen=True)
 class CloudUrl:
     """Where the broker is."""
 
@@ -243,3 +251,36 @@ def cloud_url(value: Any) -> CloudUrl:
         return CloudUrl("mqtts", host(parts.hostname), port or 8883, "")
     path = (parts.path or "/mqtt") + (f"?{parts.query}" if parts.query else "")
     return CloudUrl("wss", host(parts.hostname), port or 443, path)
+
+
+def est_url(value: Any) -> EstUrl:
+    """https://HOST[:PORT]; the path is given by EST itself."""
+    if isinstance(value, EstUrl):
+        return value
+    allowed = "https://HOST[:PORT]; its path is /.well-known/est always, and what may follow is the `label`"
+    if not isinstance(value, str) or not value.isascii() or not value.isprintable() or " " in value:
+        raise ValueError(f"{value!r} is not the address of an EST server; allowed: {allowed}")
+    try:
+        parts = urlsplit(value)
+        port = parts.port
+    except ValueError as e:
+        raise ValueError(f"{value!r}: {e}; allowed: {allowed}") from None
+    if parts.scheme != "https" or not parts.hostname or parts.netloc.startswith("[") or port == 0:
+        raise ValueError(f"{value!r} is not the address of an EST server; allowed: {allowed}")
+    if parts.username is not None:
+        raise ValueError("no user and no password here: the secret is handed over when the unit is provisioned")
+    if parts.path.rstrip("/") not in {"", "/.well-known/est"} or parts.query or parts.fragment:
+        raise ValueError(f"{value!r}: its path is not EST's; allowed: {allowed}")
+    return EstUrl(host(parts.hostname), port or 443)
+
+
+_EST_OPERATIONS = {"cacerts", "simpleenroll", "simplereenroll", "fullcmc", "serverkeygen", "csrattrs"}
+
+
+def est_label(value: Any) -> str:
+    """Which of a server's authorities is meant (RFC 7030, 3.2.2)."""
+    if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z0-9._~-]{1,64}", value) or set(value) == {"."}:
+        raise ValueError(f"{value!r} is not a label; allowed: up to 64 letters, digits and . _ ~ -")
+    if value in _EST_OPERATIONS:
+        raise ValueError(f"{value!r} is one of EST's operations, and cannot be a label")
+    return value

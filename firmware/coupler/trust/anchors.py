@@ -1,0 +1,58 @@
+# The authorities that a unit trusts: one certificate or several, DER behind one another, as TLS takes them. While an
+# authority's root rolls over, the old one and the new one are both there; what has expired goes.
+from coupler.trust import x509
+
+
+def split(data):
+    """The certificates in `data`, as bytes each; ValueError where one does not end with it."""
+    found = []
+    while data:
+        end = 4 + int.from_bytes(data[2:4], "big")
+        if data[:2] != b"\x30\x82" or end > len(data):
+            raise ValueError("not a certificate")
+        found.append(data[:end])
+        data = data[end:]
+    return found
+
+
+def read(data):
+    """The certificates, parsed; ValueError, also for none at all."""
+    found = [x509.Certificate(one) for one in split(data)]
+    if not found:
+        raise ValueError("no certificate")
+    return found
+
+
+def readable(offered):
+    """Those of the certificates (bytes each) that can be read here, parsed. The others cannot lead anywhere."""
+    found = []
+    for one in offered:
+        try:
+            found.append(x509.Certificate(one))
+        except ValueError:
+            pass
+    return found
+
+
+def rolled(trusted, offered, now):
+    """(what is to be trusted from now on, the new ones in it); trusted, offered: parsed; now: Unix seconds.
+
+    A new root counts only when one that is trusted vouches for its key, by a certificate of the same name among the
+    offered ones (NewWithOld; RFC 7030, 4.1.3; RFC 4210, 4.4)."""
+    known = [one.der for one in trusted]
+    new = []
+    for root in offered:
+        if root.der not in known and root.issuer == root.subject and root.not_before <= now <= root.not_after:
+            for proof in offered:
+                if proof.subject == root.subject != proof.issuer and proof.public_key == root.public_key:
+                    try:
+                        x509.check_chain(proof, (), trusted, now)  # nothing in between: an intermediate makes no root
+                        root.check_signed_by(proof)  # the same key, and may it issue certificates?
+                    except ValueError:
+                        continue
+                    new.append(root)
+                    known.append(root.der)
+                    break
+    # Should the unit's clock be what is wrong, it still has something to find the right time with.
+    kept = [one for one in trusted if one.not_after >= now] or trusted
+    return kept + new, new
