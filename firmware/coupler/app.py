@@ -24,6 +24,7 @@ _SETTLE = const(10)  # of these: the cursor is written down
 _REPORT_MS = const(5000)  # after the start, then twice as long each time,
 _REPORT_MAX_MS = const(60000)  # up to this
 _SECOND_CHANCE_MS = const(600000)
+_LOCKED = const(1)
 _CLOUD_ROLE = "operator"  # of whoever may publish to the unit's topics
 _CALLED = (
     "coupler.access.methods",
@@ -66,6 +67,7 @@ class Coupler:
         self.health = Health(hal, config, board, boot)
         self.flash, self.regions = open_flash(hal)
         self.session = None
+        self.guard = None  # of the console, while it is locked
         self.sync = config.get("store", {}).get("sync", 0)  # ms until samples must be durable
         self.journal = compose.journal(self)
         self.history = compose.history(self)
@@ -74,6 +76,13 @@ class Coupler:
             self.session = compose.session(self)
             if self.journal.cloud:
                 self._wanted.set()
+        self.expiry = None
+        est = config.get("est")
+        if self.session or est:
+            from coupler.trust.expiry import Expiry
+
+            self.expiry = Expiry(self, est and est["url"])
+            self.health.fill("trust", self.expiry.report)
 
     @property
     def serial(self):
@@ -111,6 +120,10 @@ class Coupler:
     def dropped(self, count):
         """The journal came round before anyone fetched these samples."""
         print("kobler: the journal is full: the oldest %d samples were dropped" % count)
+        self.changed()
+
+    def changed(self):
+        """Something that is reported, which is not to wait for the next time."""
         if self.session:
             self._report_now.set()
 
@@ -122,6 +135,14 @@ class Coupler:
         else:
             self._wanted.clear()
             self.session.stop()
+
+    def hold(self, wanted):
+        """No connection with the cloud for a while, whose memory is needed; or no longer so."""
+        if wanted:
+            self._wanted.clear()
+            self.session.stop()
+        elif self.journal.cloud:
+            self._wanted.set()
 
     async def run(self):
         """For ever: a task that fails is started again, and the watchdog watches the bus."""
@@ -136,7 +157,7 @@ class Coupler:
             self._watch.start("history", self._count)
         for name, gateway in self.gateways:
             self._watch.start("gateway " + name, lambda gateway=gateway: self._serve(gateway))
-        dated = self.session or self.journal and self.config["net"]["ntp"]
+        dated = self.expiry or self.journal and self.config["net"]["ntp"]
         if dated or self.gateways or "tcp" in [bus["kind"] for bus in self.config["bus"]]:
             self._watch.start("interface", self._interface)
         if dated:
@@ -144,6 +165,8 @@ class Coupler:
         if self.session:
             self._watch.start("link", self._link)
             self._watch.start("report", self._report)
+        if self.expiry:
+            self._watch.start("expiry", self._expire)
         await self._watch.run()
 
     def release(self):
@@ -262,6 +285,11 @@ class Coupler:
             await self._wanted.wait()
             await self.session.run()
 
+    async def _expire(self):
+        await self._online.wait()
+        await self._clock_known.wait()
+        await self.expiry.run()
+
     async def _clock(self):
         hal = self.hal
         if hal.now_ms() is not None:
@@ -303,7 +331,8 @@ class Coupler:
         return self.session and self.session.status["error"] == "tls-clock"
 
     def _date(self):
-        self.journal.clock(self.hal.now_ms())
+        if self.journal:
+            self.journal.clock(self.hal.now_ms())
         self._clock_known.set()
 
     async def _report(self):
@@ -318,8 +347,19 @@ class Coupler:
 
 
 def main(hal):
-    """Run until Ctrl-C; returns at once, saying why, when the unit has nothing it can run."""
+    """Run until Ctrl-C; returns at once, saying why, when the unit has nothing it can run. While the console is locked
+    neither happens: it never returns."""
     print("kobler: firmware %s, boot cause %s" % (VERSION, hal.reset_cause()))
+    state = hal.get_number("console")  # trust/lock.py
+    if state != _LOCKED:
+        _run(hal, state)
+        return
+    from coupler.trust import lock
+
+    lock.keep(hal, lambda: _run(hal, state))
+
+
+def _run(hal, state):
     data = hal.read_file(CONFIG)
     if data is None:
         print("kobler: this unit has no configuration: run `kobler provision` at its USB port")
@@ -338,7 +378,16 @@ def main(hal):
     hal.forget("coupler.store.layout", "coupler.store.names", "coupler.store.opening", "coupler.store.recovery")
     hal.forget("coupler.store.resuming", "coupler.store.groups", "coupler.store.entries")
     try:
-        asyncio.run(coupler.run())
+        asyncio.run(_guarded(coupler, state))
     except KeyboardInterrupt:
         coupler.release()
         print("kobler: stopped from the console; a reset starts it again")
+
+
+async def _guarded(coupler, state):
+    if state is not None:  # else the console was never locked, and nothing is kept in memory for it
+        from coupler.trust.lock import attend
+
+        attend(coupler, coupler._watch, state)
+        del attend
+    await coupler.run()

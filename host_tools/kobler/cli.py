@@ -42,9 +42,10 @@ def furnish() -> None:
     from .flash.cli import flash
     from .pki.cli import app as pki
     from .provision.cli import provision
+    from .provision.lock_cli import lock, unlock
     from .sim.cli import app as sim
 
-    for command in (up, build, flash, provision, doctor, watch, call):
+    for command in (up, build, flash, provision, lock, unlock, doctor, watch, call):
         app.command(command.__name__)(command)
     # A value may begin with a minus sign.
     app.command("write", context_settings={"ignore_unknown_options": True})(write)
@@ -65,4 +66,8 @@ def main() -> None:
     except BrokenPipeError:
         # The reader of our output has gone (`kobler … | head`): leave quietly, as every Unix tool does.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"kobler: {where}{error.strerror or error}", file=sys.stderr)
         sys.exit(1)

@@ -20,13 +20,13 @@ _FORGOTTEN = (
     "-trust.switch,trust.vault,store.snapshot,store.layout",
     "-compose,bus.plan,points.load,points.kinds,store.layout,store.names,store.opening,store.recovery,"
     "store.resuming,store.groups,store.entries",
-    "-net.sntp,net.dns",
+    "-net.sntp,net.lookup,net.dns,net.dial",
     "-uplink.upgrade",
 )
 _RUNNING = (
     "const", "hal", "hal.base", "hal.chip", "hal.micropython", "trust", "trust.switch",
     "trust.vault", _FORGOTTEN[0],
-    "watch", "health", "net.errors", "app",
+    "watch", "health", "net.errors", "trust.expiry", "app",
     "store.ring", "store.samples", "store.journal", "store.cells", "store.reader",
     "store.statistics", "store.recovery", "store.opening", "store.names", "store.layout",
     "store.resuming",
@@ -35,7 +35,7 @@ _RUNNING = (
     "bus.rtu", "bus.client", "hal.port", "bus.poller", "compose", _FORGOTTEN[1],
     "uplink.errors", "uplink.utf8", "uplink.mqtt", "uplink.plain", "uplink.inbox", "uplink.link", "uplink.senml",
     "uplink.outbox", "uplink.session", "hal.interface", "hal.micropython_net",
-    "net.sntp", "net.resolve", "net.dns", _FORGOTTEN[2], "uplink.websocket", "uplink.upgrade",
+    "net.sntp", "net.resolve", "net.lookup", "net.dns", "net.dial", _FORGOTTEN[2], "uplink.websocket", "uplink.upgrade",
     _FORGOTTEN[3],
 )  # fmt: skip
 # Imported for an enrolment only, while nothing else runs.

@@ -16,6 +16,7 @@ from typing import Any
 from kobler.cloud.watch import connect
 from kobler.mqtt_client import Credentials
 from kobler.pki import Authority
+from leaks import key_in, leaks, private_number
 
 Message = tuple[str, bytes]
 
@@ -25,7 +26,8 @@ class Coupler:
 
     def __init__(self, state: Path, arguments: list[str]) -> None:
         self.state = state
-        self.messages: list[Message] = []
+        self.messages: list[Message] = []  # that were waited for,
+        self.heard: list[Message] = []  # and all of them
         self._inbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
         self._ending = threading.Event()
         command = [sys.executable, "-m", "kobler", "up", "--json", "--state", str(state), *arguments]
@@ -50,10 +52,14 @@ class Coupler:
     def _observe(self) -> None:
         issued = Authority.open(self.state / "pki").issue_client("hil")
         client = connect(self.endpoint["broker"], Credentials(issued.ca_pem, issued.cert_pem, issued.key_pem))
-        client.subscribe("kobler/#", lambda *message: self._inbox.put(message))
+        client.subscribe("kobler/#", self._take)
         while not self._ending.is_set():
             client.loop(0.1)
         client.close()
+
+    def _take(self, topic: str, payload: bytes) -> None:
+        self.heard.append((topic, payload))
+        self._inbox.put((topic, payload))
 
     def wait(self, wanted: Callable[[str, Any], bool], seconds: float = 30.0) -> Any:
         """The payload, decoded, of the next message that `wanted(last part of the topic, payload)` accepts."""
@@ -88,7 +94,17 @@ class Coupler:
             self._up.kill()
             raise
         finally:
+            log = self.log()
             self._log.close()
+        self._assert_no_secret(log)
+
+    def _assert_no_secret(self, log: str) -> None:
+        # Whatever the tests made it send. On hardware there is no image to look the key up in.
+        image = self.state / "board" / "virtual.bin"
+        key = key_in(image) if image.exists() else None
+        if key is not None:
+            said = [log.encode(), *(topic.encode() + b" " + payload for topic, payload in self.heard)]
+            assert leaks(private_number(key), said) == []
 
 
 class Caller:

@@ -96,6 +96,35 @@ async def _restart(unit, arguments, role):
     return {}
 
 
+async def _unlock(unit, arguments, role):
+    # {"token"}: one of the owner's opens the console, whoever brings it; the unit restarts
+    from coupler.trust.lock import LockError, TooSoon
+
+    token = _field(arguments, "token", str)
+    if not unit.guard:
+        raise Refused(409, "the console is not locked")
+    try:
+        await unit.guard.judge(token)
+    except TooSoon as error:
+        raise Refused(429, str(error))
+    except LockError as error:
+        raise Refused(403, str(error))
+    unit.guard.restart()
+    return {}
+
+
+async def _renew(unit, arguments, role):
+    # asks for the next certificate now; `reported` tells how it goes on
+    from coupler.access.writes import allowed
+
+    if not allowed(role, "admin"):
+        raise Refused(403, "the role %s may not renew the certificate" % role)
+    if not unit.expiry or not unit.expiry.url:
+        raise Refused(409, "the configuration names no EST server")
+    unit.expiry.renew()
+    return unit.expiry.report()
+
+
 async def _cloud(unit, arguments, role):
     # {"enabled": false}: nothing more goes to the cloud, through restarts, until who is at the unit wants it again
     wanted = _field(arguments, "enabled", bool)
@@ -195,6 +224,8 @@ _METHODS = {
     "identify": _identify,
     "diagnose": _diagnose,
     "restart": _restart,
+    "renew": _renew,
+    "unlock": _unlock,
     "cloud": _cloud,
     "request": _request,
     "scan": _scan,
@@ -214,6 +245,6 @@ async def call(unit, name, arguments, role):
         if not isinstance(arguments, dict):
             raise Refused(400, "the arguments are not an object")
         answer = await method(unit, arguments, role)
-        return 202 if method == _upload else 200, answer  # it has only begun, `reported` tells how it ends
+        return 202 if method in (_upload, _renew) else 200, answer  # they have only begun, `reported` tells the end
     except Refused as refused:
         return refused.status, {"error": str(refused)}

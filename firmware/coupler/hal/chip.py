@@ -144,6 +144,12 @@ class Chip(Base):
 
         return light
 
+    def console(self):
+        """What is typed at the serial port, and the board's button."""
+        from coupler.hal.console import Console
+
+        return Console(self.board.get("button"))
+
     def identify(self):
         """Blink for some seconds, in the background."""
         if self._blinking is None or self._blinking.done():

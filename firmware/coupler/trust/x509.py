@@ -17,6 +17,7 @@ _KEY_USAGE = b"\x55\x1d\x0f"
 _EXTENDED_KEY_USAGE = b"\x55\x1d\x25"
 _ANY_USAGE = b"\x55\x1d\x25\x00"
 _SUBJECT_ALT_NAME = b"\x55\x1d\x11"
+_NAME_CONSTRAINTS = b"\x55\x1d\x1e"
 _DIGITAL_SIGNATURE = const(0x80)  # bits 0 and 5, counted from the top
 _KEY_CERT_SIGN = const(0x04)
 _RSA = b"\x2a\x86\x48\x86\xf7\x0d\x01\x01\x01"
@@ -122,8 +123,9 @@ class Certificate:
             elif kind == _SUBJECT_ALT_NAME:
                 self.alternatives = value.element()
                 self.names()
-            elif critical:
-                # RFC 5280, 4.2: what is critical and not understood makes the certificate unusable.
+            elif critical or kind == _NAME_CONSTRAINTS:
+                # RFC 5280, 4.2: what is critical and not understood makes the certificate unusable. So do limits on
+                # names, which have to be critical (4.2.1.10).
                 raise der.DerError("unknown critical extension %s" % _dotted(kind))
             else:
                 continue
@@ -231,7 +233,7 @@ def check_chain(leaf, others, anchors, now=None):
     if now is not None:
         leaf.check_time(now)
     one = leaf
-    for below in range(_LONGEST):
+    for below in range(int(leaf.is_ca), _LONGEST):  # an authority counts for the path lengths above it
         issuer, reason = _issuer(one, anchors, below, now)
         if issuer:
             return

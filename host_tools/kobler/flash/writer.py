@@ -73,7 +73,9 @@ def flash(build: Build, port: str, baud: int = BAUD, progress: Progress | None =
     """
     say = progress or (lambda fraction, what: None)
     # Plain wide lines, whatever terminal or colour settings are in force here.
-    environment = {**os.environ, "NO_COLOR": "1", "TERM": "dumb", "COLUMNS": "200", "PYTHONUNBUFFERED": "1"}
+    # Passphrases and PINs (pki/secret.py) are none of its business.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("KOBLER_")}
+    environment |= {"NO_COLOR": "1", "TERM": "dumb", "COLUMNS": "200", "PYTHONUNBUFFERED": "1"}
     environment["PYTHONIOENCODING"] = "utf-8"
     process = subprocess.Popen(
         command(build, port, baud, erase),

@@ -15,7 +15,7 @@ from .. import flash
 from ..build import Build
 from ..errors import KoblerError
 from ..serial_ports import ports
-from .console import Console
+from .console import Console, Locked
 from .steps import Progress
 from .unit import Unit
 
@@ -105,6 +105,8 @@ class Bench:
     def _is_known(self, fresh: Callable[[str], bool]) -> bool:
         try:
             return not fresh(self._open().id)
+        except Locked:
+            raise  # it was provisioned
         except KoblerError:
             return False  # empty, or something else than Kobler
         finally:

@@ -12,7 +12,7 @@ import typer
 from ..errors import UsageError
 
 if TYPE_CHECKING:
-    from .steps import Provisioned
+    from .steps import Lock, Provisioned
     from .unit import Fits
 
 
@@ -52,6 +52,11 @@ def provision(
     wait: Annotated[
         float | None, typer.Option("--wait", min=0, help="In a batch: seconds to wait for a board.")
     ] = None,
+    lock: Annotated[bool, typer.Option("--lock", help="Lock its console at the end (see `kobler unlock`).")] = False,
+    owner_key: Annotated[
+        Path | None,
+        typer.Option("--owner-key", help="With --lock: the key (PEM, public or private) whose tokens open it."),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would happen, change nothing.")] = False,
     state: Annotated[Path, typer.Option("--state", help="Where keys, images and databases are kept.")] = Path(
         ".kobler"
@@ -68,6 +73,10 @@ def provision(
         raise UsageError("--ca-in goes with --cert-in")
     if not line and (flash or reissue or wait is not None):
         raise UsageError("--flash, --reissue and --wait are for --batch and --scan")
+    if owner_key and not lock:
+        raise UsageError("--owner-key goes with --lock")
+    if csr_out and lock:
+        raise UsageError("--lock goes with --cert-in, not with --csr-out: the unit is not finished yet")
     if csr_out and config:
         raise UsageError("--config goes with --cert-in, not with --csr-out: nothing is configured yet")
     if scan and dry_run:
@@ -81,11 +90,12 @@ def provision(
             print(json.dumps({"event": "provisioned", **vars(found), **more}), flush=True)
 
     compiled, fits = _compiled(config)
+    shut = _lock(owner_key) if lock else None
     if line:
         from .production import Production
 
         where = port or ("" if dry_run else only_port())
-        Production(state, batch, where, flash, wait, compiled, fits, say, tell).run(reissue or [], dry_run)
+        Production(state, batch, where, flash, wait, compiled, fits, say, tell, shut).run(reissue or [], dry_run)
         return
     from ..pki import Authority
     from . import steps
@@ -101,11 +111,18 @@ def provision(
                 print(json.dumps({"event": "request", "id": unit_id, "csr": str(csr_out)}))
     elif cert_in:
         paths = [cert_in, *([ca_in] if ca_in else [])]
-        tell(steps.take_certificate(where, paths, compiled, say, fits, dry_run))
+        tell(steps.take_certificate(where, paths, compiled, say, fits, dry_run, shut))
     elif dry_run:
         steps.look(where, compiled, say, fits)
     else:
-        tell(steps.provision(where, Authority.open_or_create(state / "pki"), compiled, say, fits))
+        tell(steps.provision(where, Authority.open_or_create(state / "pki"), compiled, say, fits, shut))
+
+
+def _lock(owner_key: Path | None) -> Lock:
+    from .lock import owner_of
+    from .steps import Lock
+
+    return Lock(owner_of(owner_key) if owner_key else None)
 
 
 def _compiled(path: Path | None) -> tuple[bytes | None, Fits | None]:

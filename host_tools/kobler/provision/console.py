@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import re
 import struct
 import time
 from collections.abc import Iterator
@@ -26,6 +27,8 @@ _READ_TIMEOUT = 5.0  # seconds that mpremote may wait for the two bytes that ope
 _CONNECT_SECONDS = 10.0
 _CONNECT_ATTEMPTS = 2
 MARK = "@kobler "
+# What a unit says instead of a prompt (coupler/trust/lock.py); with its id.
+LOCKED = rb"kobler: the console of ([0-9a-f]+) is locked"
 _END = b"\x04"  # of what a statement prints
 # What a statement came to is one line; whatever else the unit prints is not mistaken for it.
 _ASK = """
@@ -47,6 +50,16 @@ class Refused(KoblerError):
         self.text = text
 
 
+class Locked(KoblerError):
+    """There is no prompt, for the unit's console is locked."""
+
+    def __init__(self, port: str, unit_id: str) -> None:
+        super().__init__(
+            f"the console of unit {unit_id} is locked: `kobler unlock --port {port}`, or restart the unit and hold "
+            "its button in the first minute"
+        )
+
+
 class _Deadline(Exception):
     pass
 
@@ -58,6 +71,7 @@ class _Bounded:
         self._port = port
         self.lost = False
         self.deadline = time.monotonic() + _CONNECT_SECONDS
+        self.heard: bytearray | None = None  # while a prompt is awaited, all that came instead
 
     @contextlib.contextmanager
     def _call(self) -> Iterator[Any]:
@@ -80,6 +94,11 @@ class _Bounded:
             # All that pyserial shows of a lost RFC 2217 connection: nothing, and sooner than the timeout.
             if not data and size and time.monotonic() - began < _READ_TIMEOUT / 2:
                 raise serial.SerialException("hung up")
+        if self.heard is not None:
+            self.heard += data
+            found = re.search(LOCKED, self.heard)
+            if found:
+                raise Locked(str(self._port.port), found[1].decode())
         return data
 
     def write(self, data: bytes) -> int | None:
@@ -91,7 +110,7 @@ class _Bounded:
         return getattr(self._port, name)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name in ("_port", "lost", "deadline"):
+        if name in ("_port", "lost", "deadline", "heard"):
             object.__setattr__(self, name, value)
         else:
             setattr(self._port, name, value)
@@ -121,12 +140,16 @@ class Console:
         return self
 
     def _enter(self) -> None:
+        self._bounded.heard = bytearray()
         for _ in range(_CONNECT_ATTEMPTS):
             self._bounded.deadline = time.monotonic() + _CONNECT_SECONDS
             try:
                 with _errors(self.port, "waiting for MicroPython's prompt"):
                     self._transport.enter_raw_repl()
+                self._bounded.heard = None
                 return
+            except Locked:
+                raise
             except KoblerError as error:
                 if isinstance(error.__cause__, serial.SerialException):
                     raise
@@ -157,11 +180,15 @@ class Console:
             if line.startswith(MARK):
                 try:
                     found = json.loads(line[len(MARK) :])
-                except ValueError:
+                except (ValueError, RecursionError):
+                    break
+                if not isinstance(found, dict):
                     break
                 if "error" in found:
-                    raise Refused(found["error"], found["text"])
-                return found["answer"]
+                    raise Refused(str(found["error"]), str(found.get("text", "")))
+                if "answer" in found:
+                    return found["answer"]
+                break
         raise KoblerError(f"the unit at {self.port} answered nonsense while {step}: run the command again")
 
     def lines(self, code: str, step: str, seconds: float = 20.0) -> Iterator[str]:
@@ -188,6 +215,28 @@ class Console:
         self._bounded.deadline = time.monotonic() + 5.0
         with _errors(self.port, "stopping the unit"):
             self._bounded.write(b"\x03")
+
+    def send(self, data: bytes) -> None:
+        """Type this, whatever reads it."""
+        self._bounded.deadline = time.monotonic() + 5.0
+        with _errors(self.port, "writing"):
+            self._bounded.write(data)
+
+    def find(self, pattern: bytes, seconds: float) -> re.Match[bytes] | None:
+        """The first match in what the unit prints from now on; None if there is none within the time."""
+        until = time.monotonic() + seconds
+        self._bounded.deadline = until + 1
+        said = bytearray()
+        with _errors(self.port, "waiting for its answer"):
+            while time.monotonic() < until:
+                waiting = self._bounded.inWaiting()
+                said += self._bounded.read(waiting) if waiting else b""
+                found = re.search(pattern, bytes(said))
+                if found:
+                    return found
+                if not waiting:
+                    time.sleep(0.02)
+        return None
 
     def await_words(self, words: bytes, seconds: float) -> bool:
         """Whether the unit prints this within the time. A port that belongs to the chip goes away when it resets: then

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, SignatureAlgorithmOID
@@ -38,10 +38,18 @@ def read_certificates(path: Path) -> list[x509.Certificate]:
     data = files.read(path, "name the file that the authority gave you")
     try:
         if b"-----BEGIN" in data:
-            return x509.load_pem_x509_certificates(data)
-        return [x509.load_der_x509_certificate(data)]
-    except ValueError:
+            found = x509.load_pem_x509_certificates(data)
+        else:
+            found = [x509.load_der_x509_certificate(data)]
+    except (ValueError, x509.InvalidVersion):
         raise KoblerError(f"{path} has no certificate, neither in PEM nor in DER") from None
+    for number, one in enumerate(found, 1):
+        try:
+            _ = one.public_key(), one.extensions, one.subject, one.issuer
+            _ = one.not_valid_before_utc, one.not_valid_after_utc, one.signature_algorithm_oid
+        except certificates.MALFORMED as error:
+            raise KoblerError(f"{path}: certificate {number} cannot be used ({error}): take it out") from None
+    return found
 
 
 def answer(found: Sequence[x509.Certificate], key: ec.EllipticCurvePublicKey, unit_id: str) -> Answer:
@@ -60,8 +68,11 @@ def answer(found: Sequence[x509.Certificate], key: ec.EllipticCurvePublicKey, un
     _check_use(certificate)
     chain = _chain(certificate, found)
     now = dt.datetime.now(dt.UTC)
-    for one in chain:
+    for below, one in enumerate(chain, -1):  # so many authorities stand between it and the unit's certificate
         who = certificates.common_name(one.subject) or one.subject.rfc4514_string()
+        limit = _path_length(one)
+        if limit is not None and below > limit:
+            raise KoblerError(f"the authority {who!r} may not have so many authorities below it (path length {limit})")
         if one.not_valid_before_utc > now:
             raise KoblerError(f"the certificate of {who!r} is not valid before {one.not_valid_before_utc}")
         if one.not_valid_after_utc <= now:
@@ -84,6 +95,13 @@ def _check_use(certificate: x509.Certificate) -> None:
         raise KoblerError("the certificate is not for TLS clients (extendedKeyUsage clientAuth)")
 
 
+def _path_length(certificate: x509.Certificate) -> int | None:
+    try:
+        return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.path_length
+    except x509.ExtensionNotFound:
+        return None
+
+
 def _chain(certificate: x509.Certificate, found: Sequence[x509.Certificate]) -> list[x509.Certificate]:
     chain = [certificate]
     while chain[-1].issuer != chain[-1].subject:
@@ -104,6 +122,6 @@ def _signed_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
         return False
     try:
         certificate.verify_directly_issued_by(issuer)
-    except (ValueError, TypeError, InvalidSignature):
+    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
         return False
     return True

@@ -1,8 +1,8 @@
 """The production line's ledger: what was done to which serial number, one line of JSON each, only ever added to.
 
 A line is written with one call and is on the disk before the next step begins. Each holds the SHA-256 of the one before
-it: what was changed or taken out is noticed when the ledger is opened. A last line without its end is one whose step
-never began, since a crash came between; it is cut off.
+it: what was changed or taken out is noticed when the ledger is opened. The beginning of a line at the end is one whose
+step never began, since a crash came between; it is cut off.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ class LedgerError(KoblerError):
 
 
 BEGUN, SIGNED, DONE, FAILED, VOID = "begun", "signed", "done", "failed", "void"
+_LONGEST = 4096  # bytes of a line that a crash may have cut
 
 
 @dataclass
@@ -97,10 +98,13 @@ class Ledger:
 
     def _read(self) -> None:
         data = self.path.read_bytes()
-        whole = data.rfind(b"\n") + 1
-        self.pieces, self._last = _replay(self.path, data[:whole])
-        if whole < len(data):
-            os.ftruncate(self._file, whole)
+        lines = _lines(self.path, data)
+        self.pieces, self._last = _replay(self.path, lines)
+        if len(lines) < len(data):
+            os.ftruncate(self._file, len(lines))
+        elif len(lines) > len(data):
+            os.write(self._file, lines[len(data) :])
+        if lines != data:
             os.fsync(self._file)
 
     def _take(self, entry: dict[str, Any], line: bytes) -> None:
@@ -115,7 +119,29 @@ def peek(path: Path) -> dict[str, Piece]:
         return {}
     except OSError as error:
         raise LedgerError(f"cannot read the ledger {path}: {error.strerror}") from None
-    return _replay(path, data[: data.rfind(b"\n") + 1])[0]
+    return _replay(path, _lines(path, data))[0]
+
+
+def _lines(path: Path, data: bytes) -> bytes:
+    """What counts of a ledger: all, but for the beginning of a last line; a last line that only lacks its newline gets
+    it."""
+    whole = data.rfind(b"\n") + 1
+    rest = data[whole:]
+    if not rest:
+        return data
+    try:
+        json.loads(rest)
+        return data + b"\n"
+    except (ValueError, RecursionError):
+        pass
+    if whole and len(rest) <= _LONGEST:
+        return data[:whole]
+    if len(rest) <= _LONGEST and rest.startswith(b'{"at": "'):
+        raise LedgerError(
+            f"{path} has the beginning of one line only. If it is new, no serial number was begun yet: remove it. "
+            "Otherwise restore it from a backup; nothing was done"
+        )
+    raise LedgerError(f"{path} is damaged at its end: restore the ledger from a backup; nothing was done")
 
 
 def _replay(path: Path, data: bytes) -> tuple[dict[str, Piece], str]:
@@ -127,7 +153,7 @@ def _replay(path: Path, data: bytes) -> tuple[dict[str, Piece], str]:
             if entry["last"] != last:
                 raise ValueError("the line before it was changed or is missing")
             last = _apply(pieces, entry, line)
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise LedgerError(
                 f"{path}:{number} is damaged ({error}): restore the ledger from a backup; nothing was done"
             ) from None

@@ -18,12 +18,11 @@ from cryptography import x509
 from ..errors import KoblerError, UsageError
 from ..pki import Authority, certificates, files, requests
 from . import label
-from .ledger import BEGUN, DONE, FAILED, SIGNED, VOID, Ledger, Piece
-from .steps import Progress, Provisioned, install
-from .unit import Unit
+from .ledger import BEGUN, DONE, FAILED, SIGNED, VOID, Ledger, LedgerError, Piece
+from .steps import Lock, Progress, Provisioned, install
+from .unit import ID, Unit
 
 _SERIAL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}")
-_ID = re.compile(r"[0-9a-f]{8,32}")
 
 
 @dataclass(frozen=True)
@@ -71,7 +70,7 @@ def check_serial(serial: str) -> str:
 
 
 def _check_id(unit_id: str) -> str | None:
-    if unit_id and not _ID.fullmatch(unit_id.lower()):
+    if unit_id and not ID.fullmatch(unit_id.lower()):
         raise UsageError(f"{unit_id!r} is no unit's id: hexadecimal digits, as the unit shows it")
     return unit_id.lower() or None
 
@@ -87,9 +86,17 @@ def outlook(pieces: Mapping[str, Piece], order: Order) -> str:
 
 
 class Line:
-    def __init__(self, ledger: Ledger, authority: Authority, labels: Path, config: bytes | None, say: Progress) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        authority: Authority,
+        labels: Path,
+        config: bytes | None,
+        say: Progress,
+        lock: Lock | None = None,
+    ) -> None:
         self._ledger, self._authority, self._labels = ledger, authority, labels
-        self._config, self._say = config, say
+        self._config, self._say, self._lock = config, say, lock
 
     def is_done(self, order: Order) -> bool:
         piece = self._ledger.pieces.get(order.serial)
@@ -131,6 +138,8 @@ class Line:
             return None
         try:
             return self._finish(unit, piece)
+        except LedgerError:
+            raise  # nothing more is written to it
         except KoblerError as error:
             self._ledger.add(FAILED, piece, text=str(error))
             raise
@@ -151,6 +160,7 @@ class Line:
             raise KoblerError(f"serial number {order.serial} is meant for unit {order.id}, this is {unit.id}")
         if piece is None:
             # What the unit has from elsewhere is none of this line's.
+            unit.forget()  # nor is a key that waits there, and that may have a certificate
             known = [certificates.serial(one) for one in self._authority.of_unit(unit.id)]
             self._ledger.add(BEGUN, Piece(order.serial, unit.id), known=known)
             piece = self._ledger.pieces[order.serial]
@@ -159,12 +169,15 @@ class Line:
     def _finish(self, unit: Unit, piece: Piece) -> Provisioned | None:
         if piece.fingerprint and unit.fingerprint() == piece.fingerprint:
             self._say(f"{piece.serial}: unit {unit.id} has its certificate")
+            unit.forget()  # a crash may have come before its key was no longer waiting
             found = None
         else:
             certificate = self._certificate(unit, piece)
             authority = self._authority
             found = install(unit, certificate, authority.chain_der, authority.ca_der, self._config, self._say)
         self._label(piece)
+        if self._lock is not None:
+            unit.lock(self._lock.owner)
         self._ledger.add(DONE, piece, fingerprint=piece.fingerprint)
         self._say(f"{piece.serial}: done, unit {unit.id}")
         return found

@@ -15,7 +15,7 @@ from ..pki import Authority
 from .bench import Bench, BenchError, Keyboard
 from .ledger import Ledger, LedgerError, peek
 from .line import Line, Order, check_serial, outlook, read_orders
-from .steps import Progress, Provisioned
+from .steps import Lock, Progress, Provisioned
 from .unit import Fits, Unit
 
 
@@ -39,10 +39,11 @@ class Production:
         fits: Fits | None,
         say: Progress,
         tell: Tell,
+        lock: Lock | None = None,
     ) -> None:
         self._state, self._batch, self._port, self._board = state, batch, port, board
         self._patience, self._config, self._fits = patience, config, fits
-        self._say, self._tell = say, tell
+        self._say, self._tell, self._lock = say, tell, lock
         self._ledger = state / "production" / "ledger.jsonl"
         self._labels = state / "production" / "labels"
 
@@ -54,7 +55,7 @@ class Production:
             return
         with Ledger(self._ledger) as ledger:
             authority = Authority.open_or_create(self._state / "pki")
-            line = Line(ledger, authority, self._labels, self._config, self._say)
+            line = Line(ledger, authority, self._labels, self._config, self._say, self._lock)
             for serial in reissue:
                 line.void(serial)
             if orders is not None and all(map(line.is_done, orders)):

@@ -17,7 +17,7 @@ from ..errors import KoblerError
 from ..pki import files, requests
 from .console import Console
 from .external import answer, read_certificates, request_pem
-from .unit import Fits, Unit
+from .unit import Fits, Owner, Unit
 
 Progress = Callable[[str], None]
 
@@ -35,6 +35,13 @@ class Certifier(Protocol):
 
     def sign_csr(self, csr_der: bytes, unit_id: str) -> bytes:
         """The certificate."""
+
+
+@dataclass(frozen=True)
+class Lock:
+    """The console is shut at the end; without an owner, for all but the button or the owner of before."""
+
+    owner: Owner | None
 
 
 @dataclass(frozen=True)
@@ -69,6 +76,7 @@ def provision(
     config: bytes | None,
     progress: Progress | None = None,
     fits: Fits | None = None,
+    lock: Lock | None = None,
 ) -> Provisioned:
     """Give the unit at `port` an identity under `authority` and, unless None, this compiled configuration.
 
@@ -83,7 +91,7 @@ def provision(
         request = unit.request()
         say("signing its certificate")
         certificate = authority.sign_csr(request, unit.id)
-        found = install(unit, certificate, authority.chain_der, authority.ca_der, config, say)
+        found = install(unit, certificate, authority.chain_der, authority.ca_der, config, say, lock)
     return _end(found, started, say)
 
 
@@ -109,6 +117,7 @@ def take_certificate(
     progress: Progress | None = None,
     fits: Fits | None = None,
     dry_run: bool = False,
+    lock: Lock | None = None,
 ) -> Provisioned | None:
     """Give the unit the certificate for the request of `write_request`. `paths`: files with it, its intermediates and
     its root. With `dry_run` only look whether it would take it; -> None.
@@ -123,7 +132,7 @@ def take_certificate(
         if dry_run:
             say(f"unit {unit.id} would get this certificate, {len(given.chain)} intermediate(s) and its root")
             return None
-        found = install(unit, given.certificate, given.chain, given.ca, config, say)
+        found = install(unit, given.certificate, given.chain, given.ca, config, say, lock)
     return _end(found, started, say)
 
 
@@ -138,14 +147,23 @@ def look(port: str, config: bytes | None, progress: Progress | None = None, fits
 
 
 def install(
-    unit: Unit, certificate: bytes, chain: list[bytes], ca: bytes, config: bytes | None, say: Progress
+    unit: Unit,
+    certificate: bytes,
+    chain: list[bytes],
+    ca: bytes,
+    config: bytes | None,
+    say: Progress,
+    lock: Lock | None = None,
 ) -> Provisioned:
-    """Copy certificates and configuration to a unit whose key is staged, and have it switch."""
+    """Copy certificates and configuration to a unit whose key is staged, have it switch, and lock it."""
     started = time.monotonic()
     say("copying certificate and configuration")
     unit.stage(certificate, chain, ca, config)
     say("the unit checks what it got and switches")
     found = unit.switch(certificate)
+    if lock is not None:
+        say("locking its console")
+        unit.lock(lock.owner)
     return Provisioned(unit.id, found.fingerprint, found.not_after, found.rev, time.monotonic() - started)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from ..errors import KoblerError
 from .console import Console, Refused
 
 Fits = Callable[[int | None], None]
+ID = re.compile(r"[0-9a-f]{8,32}")
 
 # Bytes in one statement: the unit holds its text, its base64 and its result at once.
 _CHUNK = 768
@@ -44,15 +46,20 @@ _CHAIN = """
 from coupler.trust import x509
 _plain=x509.Certificate
 class _Chained(_plain):
- def signed_by(self,ca):
-  below=self
-  for one in _chain+[ca]:
-   if not _plain.signed_by(below,one):return False
-   below=one
-  return True
+ def check_signed_by(self,ca):
+  now=h.now_ms()
+  x509.check_chain(_plain(self.der),_chain,[ca],now and now//1000)
 _chain=[]
 x509.Certificate=_Chained
 """
+
+
+@dataclass(frozen=True)
+class Owner:
+    """Whose tokens a unit takes: the key's id, and its point (65 bytes) in hex."""
+
+    kid: str
+    point: str
 
 
 @dataclass(frozen=True)
@@ -125,10 +132,23 @@ class Unit:
         step = "switching to its new identity"
         answer = self._ask("enrol.commit(h,compose.check)", step, _ARITHMETIC_SECONDS)
         expected = hashlib.sha256(certificate).hexdigest()
-        if not isinstance(answer, dict) or answer.get("id") != self.id or answer.get("fingerprint") != expected:
+        found = answer if isinstance(answer, dict) else {}
+        end, rev = found.get("not_after"), found.get("rev")
+        if found.get("id") != self.id or found.get("fingerprint") != expected or not isinstance(end, int):
             raise KoblerError(f"unit {self.id} does not confirm its new certificate: run the command again")
-        self._run(f"h.remove('{_KEPT}')", step)
-        return Switched(expected, int(answer["not_after"]), answer["rev"])
+        self.forget()
+        return Switched(expected, end, rev if isinstance(rev, str) else None)
+
+    def forget(self) -> None:
+        """Remove the key that waits, if there is one: what has its certificate must not get another."""
+        self._run(f"h.remove('{_KEPT}')", "removing the key that waited")
+
+    def lock(self, owner: Owner | None) -> None:
+        """Shut its console from the restart on; without an owner the one of before stays."""
+        step = "locking its console"
+        self._ask(f"h.set_time({int(time.time() * 1000)})", step)  # tokens of before are void
+        known = (owner.kid, owner.point) if owner else (None, None)
+        self._run(f"from coupler.trust import lock\nlock.shut(h,*{known!r})", step)
 
     def restart(self) -> None:
         """Back to work, with what it has; if it does not hear this, its watchdog sees to it."""
@@ -180,13 +200,19 @@ def _identify(console: Console) -> str:
     unknown = f"the board at {console.port} runs MicroPython, but not Kobler: run `kobler flash` first"
     step = "asking who it is"
     version = console.ask("__import__('sys').implementation.version[:2]", step)
+    if not isinstance(version, list) or len(version) != 2 or not all(isinstance(part, int) for part in version):
+        raise KoblerError(f"the board at {console.port} says that it runs {version!r}: is it MicroPython?")
     if tuple(version) < _MINIMUM:
         found = ".".join(str(part) for part in version)
         raise KoblerError(f"the board at {console.port} runs MicroPython {found}; Kobler needs 1.24 or later")
     try:
         console.run("from coupler import hal\nfrom coupler.trust import enrol\nh=hal.get()", step)
-        return str(console.ask("enrol.unit_id(h)", step))
+        found = console.ask("enrol.unit_id(h)", step)
     except Refused as refused:
         if refused.kind in ("ImportError", "AttributeError", "NameError"):
             raise KoblerError(unknown) from None
         raise KoblerError(f"the unit at {console.port} failed while {step}: {refused}") from None
+    if not isinstance(found, str) or not ID.fullmatch(found):
+        # A certificate under a name of its own choosing could be another client's.
+        raise KoblerError(f"the board at {console.port} says that its id is {found!r}, which no unit has")
+    return found

@@ -288,9 +288,10 @@ class Guest:
         if self._keyboard is not None:
             self._keyboard.taken()
 
-    def _ctrl_c(self, payload: bytes) -> None:
+    def _ctrl_c(self, payload: bytes) -> bytes | None:
         if self._keyboard is not None:
             self._keyboard.mode(bool(payload[0]))
+        return b"" if len(payload) > 1 else None
 
     def _signal(self) -> None:
         if self._process is not None:

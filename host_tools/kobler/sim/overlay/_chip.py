@@ -111,6 +111,11 @@ def ctrl_c(interrupts):
     send(CTRL_C, b"\1" if interrupts else b"\0")
 
 
+def mask():
+    """From now on Ctrl-C comes as a byte; one typed before is still raised, as micropython.kbd_intr leaves it."""
+    call(CTRL_C, b"\0\1")
+
+
 def _on_interrupt(_):
     global interrupted
     interrupted = True

@@ -6,6 +6,7 @@ import time
 import types
 
 import _chip
+import _tty
 
 _PERIOD = 1 << 30
 _HALF = _PERIOD >> 1
@@ -60,7 +61,7 @@ def _micropython():
     module.native = module.viper = lambda function: function
     module.schedule = lambda function, arg: _chip.at(_chip.now(), function, arg)
     module.alloc_emergency_exception_buf = lambda size: None
-    module.kbd_intr = lambda char: None
+    module.kbd_intr = _tty.kbd_intr
     module.opt_level = lambda level=None: 0
     module.mem_info = lambda verbose=None: None
     return module

@@ -30,7 +30,12 @@ def text(on):
 
 def kbd_intr(char):
     """micropython.kbd_intr: -1 lets Ctrl-C through as a byte. Only 3 and -1 exist on this line."""
-    mode(char == 3, _text)
+    global _interrupts
+    if char == 3:
+        mode(True, _text)
+    elif _interrupts:
+        _interrupts = False
+        _chip.mask()
 
 
 class _Binary:
