@@ -283,7 +283,8 @@ class Coupler:
         await self._clock_known.wait()  # without the time no certificate can be verified
         while True:
             await self._wanted.wait()
-            await self.session.run()
+            if self._wanted.is_set():  # it may have been switched off again since
+                await self.session.run()
 
     async def _expire(self):
         await self._online.wait()
@@ -328,7 +329,7 @@ class Coupler:
 
     def _clock_doubted(self):
         # A broker's certificate that is out of its time may be right, and the time server wrong.
-        return self.session and self.session.status["error"] == "tls-clock"
+        return self.session and self.session.clock_doubted
 
     def _date(self):
         if self.journal:

@@ -7,7 +7,7 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
-from .mqtt_link import Credentials, Endpoint, Link, LinkError
+from .mqtt_link import Credentials, Endpoint, Link, LinkError, protocol_error
 
 __all__ = ["Credentials", "Endpoint", "Link", "LinkError", "MqttClient"]
 
@@ -20,7 +20,9 @@ class MqttClient:
     def __init__(self, link: Link, client_id: str = "") -> None:
         from adafruit_minimqtt.adafruit_minimqtt import MQTT, MMQTTException
 
-        self._failure: tuple[type[Exception], ...] = (MMQTTException, OSError, AssertionError, IndexError)
+        self._failure: tuple[type[Exception], ...] = (
+            MMQTTException, OSError, AssertionError, IndexError, KeyError, ValueError, protocol_error()
+        )  # fmt: skip
         self._link = link
         self._mqtt = MQTT(
             broker=link.endpoint.host,

@@ -188,7 +188,7 @@ class Link:
                 self._codec = codec
                 while codec.state == websocket.CONNECTING and self._closed is None:
                     self._receive()
-        except _coupler("errors").ProtocolError as error:
+        except protocol_error() as error:
             text = f"no WebSocket at {self.endpoint.path} ({error})"
             raise LinkError(text, http_remedy(str(error), self.endpoint.host, self.endpoint.port)) from None
         except OSError as error:
@@ -305,6 +305,12 @@ class Link:
             elif kind == websocket.CLOSE:
                 reason = bytes(piece).decode(errors="replace") or f"code {self._codec.close_code}"
                 self._closed = reason
+
+
+def protocol_error() -> type[Exception]:
+    """What the coupler's codec raises where a peer breaks the protocol."""
+    found: type[Exception] = _coupler("errors").ProtocolError
+    return found
 
 
 def _coupler(name: str) -> Any:

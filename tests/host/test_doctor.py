@@ -240,6 +240,13 @@ def test_a_time_server_that_is_not_there(state: Path, running: tuple[Broker, Ntp
     assert code == 1 and outcome(lines)["time"] is False and outcome(lines)["mqtt"] is True
 
 
+@pytest.mark.parametrize("server", ["localhost:abc", "localhost:99999", "::1"])
+def test_a_time_server_that_is_none_is_said_to_be(state: Path, running: tuple[Broker, NtpServer], server: str) -> None:
+    code, lines, _ = run(state, "--url", running[0].url, "--ntp", server)
+    (time,) = [line for line in lines if line.get("check") == "time"]
+    assert code == 1 and "is no time server" in str(time["detail"]) and "HOST:PORT" in str(time["remedy"])
+
+
 def test_the_firewall_rules_of_a_configuration(state: Path, running: tuple[Broker, NtpServer], tmp_path: Path) -> None:
     broker, clock = running
     site = tmp_path / "site.toml"

@@ -139,6 +139,24 @@ def test_what_was_not_acknowledged_comes_again_marked_as_a_duplicate(loop: Loop,
     assert first[1:] == again[1:], "the same packet id and payload"
 
 
+def test_a_ping_that_comes_with_the_upgrade_is_answered(loop: Loop, ca: Ca, files: Path) -> None:
+    got: list[tuple[int, bytes]] = []
+
+    async def peer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await upgrade(reader, writer, ws(b"early", 9))
+        got.extend([await frame(reader), await frame(reader)])
+        writer.write(ws(CONNACK))
+        await reader.read()
+
+    server = Server(loop, peer, ca)
+    try:
+        with unit("micropython", files, {"port": server.port}, **settings()) as one:
+            one.until(lambda report: report.get("status", {}).get("state") == "online")
+    finally:
+        server.close()
+    assert got[0] == (10, b"early") and got[1][0] == 2
+
+
 def test_a_message_too_large_is_taken_off_the_broker_and_the_link_holds(loop: Loop, ca: Ca, files: Path) -> None:
     acks: list[bytes] = []
 

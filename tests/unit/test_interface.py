@@ -223,6 +223,17 @@ def test_a_driver_that_fails_lets_the_others_have_their_turn():
     assert site.lan.on
 
 
+def test_a_controller_that_does_not_answer_lets_the_others_have_their_turn():
+    site = Site()
+
+    def dead(wiring):
+        raise OSError("no PHY")
+
+    interface._lan = dead
+    site.net = interfaces.Interfaces(dict(kind="ethernet", fallback=[dict(WIFI, after=30000)]), {"ethernet": {}})
+    assert site.seconds_until("wifi") <= 60
+
+
 def test_an_address_for_neighbours_only_is_none():
     site = Site()
     site.ask()

@@ -174,6 +174,21 @@ def test_with_the_stores_acknowledgement_a_reconnect_starts_at_the_stores_cursor
     assert b.journal.cursor == 48
 
 
+def test_a_store_that_acknowledged_what_did_not_exist_is_asked_for_what_comes_later():
+    b = Bench("store")
+    b.put(5)
+    for _, ident, _ in b.write():
+        b.puback(ident)
+    b.outbox.stored(10**9)
+    assert b.journal.cursor == 5
+    b.put(5)
+    for _, ident, _ in b.write():
+        b.puback(ident)
+    assert b.journal.cursor == 5
+    b.outbox.stored(10)
+    assert b.journal.cursor == 10
+
+
 def test_a_store_that_never_acknowledges_is_not_flooded():
     b = Bench("store")
     b.put(600)

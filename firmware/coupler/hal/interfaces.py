@@ -8,13 +8,42 @@ from coupler.hal.interface import Interface
 _WAIT_MS = const(15000)
 
 
+def _make(net, board):
+    try:
+        return Interface(net, board)
+    except (OSError, ValueError) as e:  # its controller does not answer: the others are there for that
+        print("kobler: %s: %s" % (net["kind"], e))
+        return _Missing(net["kind"])
+
+
+class _Missing:
+    # In the place of an interface that cannot be made; until a restart.
+
+    def __init__(self, kind):
+        self._kind = kind
+
+    async def up(self, hal, wait_ms):
+        await hal.sleep_ms(wait_ms)
+        return False
+
+    def connected(self):
+        return False
+
+    def down(self):
+        pass
+
+    def info(self):
+        none = "0.0.0.0"
+        return {"kind": self._kind, "ip": none, "mask": none, "gateway": none, "dns": [], "mac": ""}
+
+
 class Interfaces:
     """net: the configuration's part, with `fallback`. To be used as an Interface."""
 
     def __init__(self, net, board):
         self._nets = [net] + net["fallback"]
         self._board = board
-        self._active = [Interface(net, board)]  # the last one is in use
+        self._active = [_make(net, board)]  # the last one is in use
         self._lost = None  # ticks since which it has no address
         self._better = None  # a preferred one that has an address again,
         self._since = 0  # ticks since which
@@ -41,7 +70,7 @@ class Interfaces:
                 return up
             net = nets[len(active)]
             print("kobler: no %s; trying %s" % (nets[len(active) - 1]["kind"], net["kind"]))
-            active.append(Interface(net, self._board))
+            active.append(_make(net, self._board))
             self._lost = None
 
     def info(self):

@@ -221,6 +221,7 @@ def _broken(e, where):
 
 
 class TlsStream(Stream):
+    _cut = False
     stalled = 0
 
     def __init__(self, stream, server_name):
@@ -273,10 +274,15 @@ class TlsStream(Stream):
             raise _broken(e, self.where)
 
     async def write(self, data):
+        # mbedTLS takes what is given next for the rest of a record that was cut short: it would be lost unseen.
+        if self._cut:
+            raise NetError("closed", "%s: a write was cut short" % self.where)
+        self._cut = True
         try:
             await super().write(data)
         except (ValueError, OSError) as e:
             raise _broken(e, self.where)
+        self._cut = False
 
     def close(self):
         self._s.close()

@@ -50,21 +50,24 @@ class Link:
         await self._stream.handshake(self.tls_ms, self._ws.request(), self._bus)
         stage("websocket")
         try:
-            await asyncio.wait_for(self._answered(), self.http_ms / 1000)
+            await asyncio.wait_for(self._answered(connect), self.http_ms / 1000)
         except asyncio.TimeoutError:
             where = self._stream.where
             raise NetError("timeout", "%s: no answer to the WebSocket request in %d ms" % (where, self.http_ms))
         self._hal.forget("coupler.uplink.upgrade")
-        await self.write(self.frame(connect))
 
     @property
     def stalled(self):
         """Milliseconds for which the handshake's arithmetic stopped everything in one piece."""
         return getattr(self._stream, "stalled", 0)
 
-    async def _answered(self):
+    async def _answered(self, connect):
+        replies = []  # to what may come with the answer: a ping, a close
         while self._ws.state == self._codec.CONNECTING:
-            await self.receive(self._too_early, self._too_early)
+            await self.receive(self._too_early, replies.append)
+        for frame in replies:
+            await self.write(frame)
+        await self.write(self.frame(connect))
 
     def _too_early(self, _):
         raise ProtocolError("websocket", "the broker spoke first")

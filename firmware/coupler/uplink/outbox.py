@@ -171,6 +171,7 @@ class Outbox:
 
     def stored(self, seq):
         """The store has all samples up to seq."""
+        seq = min(seq, self.source.last)  # of what comes later it cannot speak
         if self.by_store and seq > self._stored:
             self._stored = seq
             self.settle()

@@ -14,6 +14,7 @@ from coupler.uplink.outbox import Outbox
 _KEEP_ALIVE_S = const(60)
 _STABLE_MS = const(30000)  # a link that held for so long earns a fresh start of the back-off
 _GOODBYE_S = 0.4  # with the close of WebSocket and TLS, stop() takes less than a second
+_AGAIN_S = 0.1
 _EASE_MS = const(1)
 _PIECE_MS = const(20)  # between two looks at what the source passes over
 _MAX_OUT = const(4096)  # bytes of answers that wait to be written, before reading stops
@@ -58,10 +59,11 @@ class Session:
         self._up_ms = 0
         self._error = None
         self._stopping = False
-        self._task = None  # the attempt
+        self._task = self._ending = None  # the attempt, and what ends it
         self._using = None  # the identity of the connection
         self.proved = None  # the one with which the broker accepted a connection last
         self._serving = False
+        self.clock_doubted = False  # since the last connection a broker's certificate was out of its time
 
     def wake(self):
         """The source has something new."""
@@ -76,8 +78,15 @@ class Session:
         self._stopping = True
         self._over.set()
         self._again.set()
-        if self._task and not self._serving:
-            self._task.cancel()
+        if self._task:
+            self._ending = asyncio.create_task(self._end(self._task))
+
+    async def _end(self, task):
+        # Again and again: cancel() is lost on a wait whose time is just over.
+        while not task.done():
+            if not self._serving:
+                task.cancel()
+            await asyncio.sleep(_AGAIN_S)
 
     def renew(self):
         """The unit has another address: the connection is given up, and tried again at once."""
@@ -139,6 +148,8 @@ class Session:
         if kind is None:
             kind = "memory" if isinstance(e, MemoryError) else "closed" if isinstance(e, OSError) else "internal"
         self.status["error"] = kind
+        if kind == "tls-clock":
+            self.clock_doubted = True
         self.status["text"] = str(e) or repr(e)
 
     async def _attempt(self):
@@ -155,7 +166,7 @@ class Session:
             for place in places:
                 if await self._reach(place):
                     break
-        except (NetError, OSError) as e:
+        except Exception as e:  # noqa: BLE001 - whatever it is, it ends this attempt only, and it is named
             self._fault(e)
         self._failed = 0 if self._up_ms >= _STABLE_MS else self._failed + 1
 
@@ -165,7 +176,7 @@ class Session:
         self._reached("resolving")
         try:
             left = await self._resolve(place["host"])
-        except (NetError, OSError) as e:
+        except Exception as e:  # noqa: BLE001 - the next place may be reached
             self._fault(e)
             return False
         while left:
@@ -192,6 +203,7 @@ class Session:
         self._using = self.identity
         self._link = link = Link(self._hal, place, self._using, self.bus)
         self.status["address"] = ip
+        self._over.clear()
         code = 1000
         self._mqtt.user = self.dialect.user
         try:
@@ -231,7 +243,8 @@ class Session:
     # --- one connection
 
     async def _serve(self, link):
-        self._over.clear()
+        if self._over.is_set():
+            return  # stop() or renew() came while it was opened
         self._error = None
         self._out = bytearray()
         tasks = [asyncio.create_task(self._guard(self._read(link))), asyncio.create_task(self._guard(self._pump(link)))]
@@ -246,8 +259,8 @@ class Session:
             if self._mqtt.connected:
                 try:
                     await asyncio.wait_for(self._goodbye(link), _GOODBYE_S)
-                except asyncio.TimeoutError:
-                    pass
+                except (asyncio.TimeoutError, NetError):
+                    pass  # the broker tells the others, by the last will
         elif self._error:
             raise self._error
 
@@ -318,6 +331,7 @@ class Session:
 
     def _connected(self, session_present):
         self.count["connects"] += 1
+        self.clock_doubted = False
         self.proved = self._using
         self.status["error"] = None
         self.status["text"] = ""

@@ -36,7 +36,8 @@ async def to_hub(hal, cloud, identity, name, length, piece, bus=None):
         content = json.dumps(content).encode()
         answer = await http.request(hal, "POST", files % where, identity, _JSON, content, bus=bus)
         if answer.status not in (200, 204):
-            raise http.HttpError("the hub refused: %d %s" % (answer.status, answer.body[:200].decode()))
+            said = "".join([chr(c) if 32 <= c < 127 else "?" for c in answer.body[:200]])
+            raise http.HttpError("the hub refused: %d %s" % (answer.status, said))
         return answer.body
 
     try:

@@ -101,6 +101,8 @@ def _mqtt(link: Link, client: list[MqttClient]) -> str:
 
 def _time(server: str) -> str:
     host, _, port = server.partition(":")
+    if port and not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
+        raise LinkError(f"{server!r} is no time server", "give HOST or HOST:PORT, the port from 1 to 65535")
     number = int(port or 123)
     try:
         offset = clock_offset(host, number)
