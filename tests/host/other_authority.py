@@ -16,7 +16,11 @@ class OtherAuthority:
     """Not Kobler's: a root, `levels` intermediates, and the last of them signs."""
 
     def __init__(
-        self, levels: int = 1, curve: ec.EllipticCurve | None = None, digest: hashes.HashAlgorithm | None = None
+        self,
+        levels: int = 1,
+        curve: ec.EllipticCurve | None = None,
+        digest: hashes.HashAlgorithm | None = None,
+        lengths: tuple[int | None, ...] = (),
     ) -> None:
         self._digest = digest or hashes.SHA256()
         self.chain: list[x509.Certificate] = []
@@ -25,12 +29,19 @@ class OtherAuthority:
             key = ec.generate_private_key(curve or ec.SECP256R1())
             name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"Other {level}")])
             signer = self.chain[-1].subject if self.chain else name
-            builder = self._builder(name, signer, key.public_key(), ca=True)
+            length = lengths[level] if lengths else None
+            builder = self._builder(name, signer, key.public_key(), ca=True, length=length)
             self.chain.append(builder.sign(self._key or key, self._digest))
             self._key = key
 
     def _builder(
-        self, name: x509.Name, issuer: x509.Name, key: Any, ca: bool = False, days: tuple[int, int] = (-1, 30)
+        self,
+        name: x509.Name,
+        issuer: x509.Name,
+        key: Any,
+        ca: bool = False,
+        days: tuple[int, int] = (-1, 30),
+        length: int | None = None,
     ) -> x509.CertificateBuilder:
         now = dt.datetime.now(dt.UTC)
         usage = x509.KeyUsage(not ca, False, False, False, False, ca, ca, False, False)
@@ -38,7 +49,7 @@ class OtherAuthority:
             x509.CertificateBuilder(issuer, name, key, x509.random_serial_number())
             .not_valid_before(now + dt.timedelta(days=days[0]))
             .not_valid_after(now + dt.timedelta(days=days[1]))
-            .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
+            .add_extension(x509.BasicConstraints(ca=ca, path_length=length), critical=True)
             .add_extension(usage, critical=True)
         )
 

@@ -197,6 +197,21 @@ def test_esptool_does_not_outlive_an_interruption(virtual: Build, monkeypatch: p
         assert process.poll() is not None
 
 
+def test_esptool_gets_no_passphrase_and_no_pin(virtual: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[dict[str, str]] = []
+
+    def refuse(*_: Any, env: dict[str, str], **__: Any) -> None:
+        seen.append(env)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(subprocess, "Popen", refuse)
+    for name in ("KOBLER_ROOT_PASSPHRASE", "KOBLER_ROOT_PIN", "KOBLER_PKCS11_PIN"):
+        monkeypatch.setenv(name, "top secret")
+    with pytest.raises(KeyboardInterrupt):
+        flash(virtual, "/dev/ttyX")
+    assert "top secret" not in seen[0].values() and seen[0]["PATH"] == os.environ["PATH"]
+
+
 def test_a_serial_port_gets_esptool_itself_in_one_call(virtual: Build) -> None:
     line = command_line(virtual, "COM3", 460800, erase=False)
     assert line[:4] == [sys.executable, "-P", "-m", "esptool"]

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from kobler.cloud.background import Background
 from kobler.cloud.broker import Broker
+from kobler.cloud.gate import Gate
+from kobler.cloud.identity import Identity
 from kobler.cloud.packets import PacketError, Splitter, read_connect
 from kobler.pki import Authority
 from mqtt_peer import Holder, Peer, connect_packet, observer, packet, publish_packet, text, unit
@@ -101,3 +105,52 @@ def test_any_bytes_in_any_pieces_end_in_packets_or_one_error(data: bytes, cuts: 
                 read_connect(found)
     except PacketError as error:
         assert str(error)
+
+
+class Slow:
+    """A client that takes its time to end, until all of them are ending."""
+
+    def __init__(self, together: asyncio.Barrier) -> None:
+        self.identity, self.certificate, self._together = Identity("viewer", unit=False), b"revoked", together
+
+    async def end(self, code: int, reason: str, patience: float) -> None:
+        assert code == 1008 and "revoked" in reason and patience < 1
+        await self._together.wait()
+
+
+def test_one_revoked_client_does_not_hold_up_the_end_of_the_next() -> None:
+    async def run() -> None:
+        gate = Gate(lambda _: asyncio.sleep(0), lambda der: der == b"revoked")
+        together = asyncio.Barrier(5)
+        gate._clients.update(Slow(together) for _ in range(5))  # type: ignore[misc]
+        async with asyncio.timeout(5):
+            await gate.expel()
+
+    asyncio.run(run())
+
+
+class Socket:
+    """A connection as it comes from the handshake, of a client whose certificate was revoked since."""
+
+    def __init__(self) -> None:
+        self.transport, self.closed = self, 0
+
+    def get_extra_info(self, _: str) -> Any:
+        return self
+
+    def getpeercert(self, binary: bool = False) -> Any:
+        names = {"subject": ((("commonName", "viewer"),),), "subjectAltName": (("URI", "urn:kobler:client:viewer"),)}
+        return b"revoked" if binary else names
+
+    async def recv(self, decode: bool) -> bytes:
+        raise AssertionError("its packets are read")
+
+    async def close(self, code: int, _reason: str) -> None:
+        self.closed = code
+
+
+def test_a_client_that_was_revoked_during_its_handshake_is_not_served() -> None:
+    socket = Socket()
+    gate = Gate(lambda _: asyncio.sleep(0), lambda der: der == b"revoked")
+    asyncio.run(gate.serve(socket))  # type: ignore[arg-type]
+    assert socket.closed == 1008 and not gate._clients

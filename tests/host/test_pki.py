@@ -17,6 +17,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from kobler import cli
 from kobler.errors import KoblerError, UsageError
 from kobler.pki import Authority, certificates, files, revocation
 from kobler.pki.cli import app
@@ -25,6 +26,13 @@ from typer.testing import CliRunner
 UNIT = "246f28aabbcc"
 
 needs_openssl = pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed")
+
+
+@pytest.fixture(autouse=True)
+def cheap(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A passphrase that takes no time."""
+    assert files._COST >= 1 << 17
+    monkeypatch.setattr(files, "_COST", 1 << 8)
 
 
 @pytest.fixture(scope="module")
@@ -184,7 +192,10 @@ def test_a_root_on_a_medium_signs_a_second_intermediate_and_takes_one_back(
     run = CliRunner()
     shown = run.invoke(app, ["list", "--root", str(medium), "--json"]).stdout.splitlines()
     assert [json.loads(line)["kind"] for line in shown] == ["intermediate"] * 2
-    revoked = ["revoke", serial, "--root", str(medium), "--reason", "key-compromise"]
+    because = ["revoke", serial, "--root", str(medium), "--reason", "because", "--state", str(tmp_path / "state")]
+    refused = run.invoke(app, because)
+    assert isinstance(refused.exception, UsageError) and "choose one of unspecified" in str(refused.exception)
+    revoked = ["revoke", serial.upper(), "--root", str(medium), "--reason", "key-compromise"]
     assert run.invoke(app, [*revoked, "--state", str(tmp_path / "state")]).exit_code == 0
     lost = second.issue_client("lost").cert_pem
     assert not first.revocations().hit(files.certificate_der(first.chain[0]))
@@ -193,8 +204,13 @@ def test_a_root_on_a_medium_signs_a_second_intermediate_and_takes_one_back(
         assert "OK" in verify(second, lost)  # it has not heard of it yet
         renewed = ["crl", "--root", str(medium), "--state", str(tmp_path / "second")]
         assert run.invoke(app, renewed).exit_code == 0
-        with pytest.raises(AssertionError, match="1 depth lookup: certificate revoked"):
-            verify(second, lost)
+        # So does a broker that asks no list about the intermediate itself: there is none any more by which it is good.
+        for option in ("-crl_check", "-crl_check_all"):
+            arguments = ["-CAfile", str(second.chain_pem), "-CRLfile", str(second.crl_pem), option]
+            with pytest.raises(AssertionError, match="unable to get certificate CRL"):
+                openssl("verify", *arguments, str(lost))
+        before = second.crl_pem.read_bytes()
+        assert not second.refresh_crl() and second.crl_pem.read_bytes() == before
 
 
 @pytest.mark.parametrize(
@@ -209,6 +225,9 @@ def test_a_root_on_a_medium_signs_a_second_intermediate_and_takes_one_back(
         (None, ["--token", "line"], "need --pkcs11"),
         (None, ["--pkcs11", "lib.so"], "needs --token or --root-token"),
         (None, ["--pkcs11", "lib.so", "--root-token", "root"], "needs --root-out"),
+        (None, ["--pkcs11", "x", "--token", "a", "--root-token", "a", "--root-out", "new"], "a token of its own"),
+        ("x" * 1024, ["--root-out", "new"], "at most 1023 bytes"),
+        ("twelve\nlines long", ["--root-out", "new"], "printable characters only"),
     ],
 )
 def test_an_init_that_cannot_be_makes_nothing(
@@ -224,6 +243,36 @@ def test_an_init_that_cannot_be_makes_nothing(
     assert isinstance(done.exception, KoblerError) and words in str(done.exception)
     assert passphrase not in (PASSPHRASE, None) or PASSPHRASE not in done.output + str(done.exception)
     assert not (tmp_path / "state").exists() and not (tmp_path / "new").exists()
+
+
+def test_a_passphrase_is_stretched_and_a_key_of_before_still_opens(tmp_path: Path) -> None:
+    path, key = tmp_path / "root.key", ec.generate_private_key(ec.SECP256R1())
+    path.write_bytes(files.key_pem(key, PASSPHRASE))
+    assert files.read_encrypted_key(path, PASSPHRASE, "").private_numbers() == key.private_numbers()
+    with pytest.raises(ValueError, match=r"."):  # by itself it does not open what is there
+        serialization.load_pem_private_key(path.read_bytes(), PASSPHRASE.encode())
+    assert files.key_pem(key, PASSPHRASE).splitlines()[0] != path.read_bytes().splitlines()[0]  # salted
+    for old, new in ((b"n=256", b"n=257"), (b"n=256", b"n=9999999"), (b"scrypt", b"bcrypt"), (b"salt=", b"salt=00")):
+        path.write_bytes(files.key_pem(key, PASSPHRASE).replace(old, new))
+        with pytest.raises(KoblerError, match="does not open with this passphrase, or is damaged"):
+            files.read_encrypted_key(path, PASSPHRASE, "")
+    form = serialization.BestAvailableEncryption(PASSPHRASE.encode())
+    before = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, form)
+    path.write_bytes(before)
+    assert files.read_encrypted_key(path, PASSPHRASE, "").private_numbers() == key.private_numbers()
+
+
+@pytest.mark.parametrize("name", ["root.pem", "root.key", "root.token"])
+def test_what_is_left_of_a_root_is_never_overwritten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv("KOBLER_ROOT_PASSPHRASE", PASSPHRASE)
+    (tmp_path / "medium").mkdir()
+    (tmp_path / "medium" / name).write_text("all that is left")
+    done = init(tmp_path, "--root-out", str(tmp_path / "medium"))
+    assert isinstance(done.exception, UsageError) and f"has a root already ({name})" in str(done.exception)
+    assert [path.name for path in (tmp_path / "medium").iterdir()] == [name]
+    assert (tmp_path / "medium" / name).read_text() == "all that is left"
 
 
 def test_an_authority_that_is_there_is_never_replaced(tmp_path: Path) -> None:
@@ -295,6 +344,127 @@ def test_a_crash_between_record_and_list_loses_no_revocation(tmp_path: Path, mon
     assert authority.revocations().hit(der)
 
 
+def test_a_revocation_while_another_process_makes_the_list_is_not_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow = Authority.open_or_create(tmp_path / "pki")
+    slow.issue_client("thief")
+    make = revocation.make
+
+    def meanwhile(*arguments: Any) -> Any:
+        monkeypatch.setattr(revocation, "make", make)
+        made = make(*arguments)
+        Authority.open(slow.folder).revoke("thief")
+        return made
+
+    monkeypatch.setattr(revocation, "make", meanwhile)
+    slow.refresh_crl(force=True)
+    assert len(revocation.read(slow.crl_pem)[0]) == 1
+    assert (slow.folder / "locked-out").read_text() == "thief\n"
+
+
+def test_a_revocation_while_the_pin_is_asked_for_is_not_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    slow = Authority.open_or_create(tmp_path / "pki")
+    slow.issue_client("thief")
+    private, first = slow._private, []
+
+    def meanwhile() -> Any:
+        if not first:
+            first.append(Authority.open(slow.folder).revoke("thief"))
+        return private()
+
+    monkeypatch.setattr(slow, "_private", meanwhile)
+    monkeypatch.setattr(files, "write_public", _never_without(slow.crl_pem, files.write_public))
+    slow.refresh_crl(force=True)
+    assert len(revocation.read(slow.crl_pem)[0]) == 1
+
+
+def _never_without(path: Path, write: Any) -> Any:
+    """`write`, that finds a list without what was revoked, even if it is there for a moment only."""
+
+    def checked(where: Path, data: bytes) -> None:
+        write(where, data)
+        assert where != path or len(revocation.read(path)[0]) == 1
+
+    return checked
+
+
+def test_a_list_that_could_not_be_read_once_is_read_the_next_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority = Authority.open_or_create(tmp_path / "pki")
+    der = files.certificate_der(files.read_certificate(authority.issue_client("viewer").cert_pem, ""))
+    revocations = authority.revocations()
+    authority.revoke("viewer")
+    with monkeypatch.context() as patch, pytest.raises(KoblerError, match="Too many open files"):
+        patch.setattr(Path, "read_bytes", lambda _: (_ for _ in ()).throw(OSError(24, "Too many open files")))
+        revocations.update()
+    assert revocations.update() and revocations.hit(der)
+
+
+def test_a_key_of_a_revoked_certificate_is_not_certified_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    authority = Authority.open_or_create(tmp_path / "pki")
+    old = authority.issue_client("viewer").key_pem.read_bytes()
+    monkeypatch.setattr(authority, "_forget", lambda _: None)  # as if a crash had come before
+    authority.revoke("viewer", "key-compromise")
+    assert authority.issue_client("viewer").key_pem.read_bytes() != old
+
+
+def test_a_unit_and_a_client_never_have_one_name(tmp_path: Path) -> None:
+    authority = Authority.open_or_create(tmp_path / "pki")
+    authority.issue_client("cafe0001")
+    with pytest.raises(KoblerError, match="'cafe0001' is the name of one of the clients already"):
+        authority.sign_csr(request("cafe0001"), "cafe0001")
+    authority.sign_csr(request(UNIT), UNIT)
+    with pytest.raises(KoblerError, match=f"'{UNIT}' is the name of one of the units already"):
+        authority.issue_client(UNIT)
+    assert sorted(entry.kind for entry in authority.entries()) == ["client", "unit"]
+
+
+def test_only_names_of_units_and_clients_are_locked_out(tmp_path: Path) -> None:
+    authority = Authority.open_or_create(tmp_path / "pki")
+    authority.issue_client("store")
+    authority.server(["store"])  # its name lets no client in
+    authority.revoke(next(one.serial for one in authority.entries() if one.kind == "client"))
+    assert (authority.folder / "locked-out").read_text() == "store\n"
+    authority.server(["store", "other"])
+    assert (authority.folder / "locked-out").read_text() == "store\n"
+    authority.server(["alone"])
+    authority.revoke("alone")
+    assert (authority.folder / "locked-out").read_text() == "store\n"
+    (authority.folder / "locked-out").write_bytes(b"\xff\n")
+    authority.issue_client("another")
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("0" * 40, '{"at": "2026-01-01", "reason": "unspecified"}'),
+        ("f" * 40, '{"at": "2026-01-01", "reason": "unspecified"}'),
+        ("1" * 40, '{"at": "0001-01-01", "reason": "unspecified"}'),
+        ("1" * 40, '{"at": "2026-01-01", "reason": ["because"]}'),
+        ("1" * 40, '{"at": "2026-01-01", "reason": "because"}'),
+        ("1" * 40, "[" * 100_000),
+        ("1" * 40, "[]"),
+        ("thief", '{"at": "2026-01-01", "reason": "unspecified"}'),
+    ],
+)
+def test_a_damaged_record_of_a_revocation_is_an_error_that_names_the_file(tmp_path: Path, name: str, text: str) -> None:
+    authority = Authority.open_or_create(tmp_path / "pki")
+    (authority.folder / "revoked").mkdir()
+    (authority.folder / "revoked" / f"{name}.json").write_text(text)
+    with pytest.raises(KoblerError, match=rf"{name}\.json is damaged: restore it"):
+        authority.refresh_crl(force=True)
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"module": "x", "token": "x", "serial": "1", "id": "xyz"}', "[]"])
+def test_a_damaged_note_of_a_tokens_key_is_an_error_that_names_the_file(tmp_path: Path, text: str) -> None:
+    authority = Authority.open_or_create(tmp_path / "pki")
+    (authority.folder / "issuer.token").write_text(text)
+    with pytest.raises(KoblerError, match=r"issuer\.token does not say where a token's key is"):
+        Authority.open(authority.folder)
+
+
 def test_a_list_that_the_authority_did_not_sign_is_not_taken(tmp_path: Path) -> None:
     authority, other = (Authority.open_or_create(tmp_path / name) for name in ("pki", "other"))
     issued = authority.issue_client("viewer")
@@ -342,6 +512,10 @@ def test_a_units_certificate_names_it_as_urn_and_dns_name(authority: Authority) 
     assert certificates.kind(certificate) == "unit"
 
 
+EC_KEY = bytes.fromhex("06072a8648ce3d0201")  # the OID id-ecPublicKey
+BAD_NAME = b"\x0c" + len(UNIT).to_bytes() + b"\xff" * len(UNIT)  # no UTF-8
+
+
 def spoilt_request() -> bytes:
     """A request whose name was changed after it was signed."""
     return request("246f28aabbcd").replace(b"246f28aabbcd", UNIT.encode())
@@ -356,6 +530,9 @@ def spoilt_request() -> bytes:
         (spoilt_request, "not signed by the key it names"),
         (lambda: b"", "malformed"),
         (lambda: request(UNIT)[:-9], "malformed"),
+        (lambda: request(UNIT).replace(b"\x02\x01\x00", b"\x02\x01\x05", 1), "malformed"),  # its version
+        (lambda: request(UNIT).replace(EC_KEY, EC_KEY[:-1] + b"\x7f", 1), "malformed"),
+        (lambda: request(UNIT).replace(b"\x0c" + len(UNIT).to_bytes() + UNIT.encode(), BAD_NAME, 1), "malformed"),
     ],
 )
 def test_a_request_that_is_not_the_units_own_is_refused(authority: Authority, csr: Any, words: str) -> None:
@@ -449,6 +626,36 @@ def test_two_processes_at_once_make_one_authority(tmp_path: Path) -> None:
 def test_a_name_that_could_leave_the_folder_is_refused(authority: Authority, name: str) -> None:
     with pytest.raises(KoblerError, match="cannot be a certificate's name"):
         authority.issue_client(name)
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (OSError(28, "No space left on device", "/media/stick"), "kobler: /media/stick: No space left on device\n"),
+        (OSError("cannot"), "kobler: cannot\n"),
+    ],
+)
+def test_an_error_of_the_system_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: OSError, words: str
+) -> None:
+    def fail() -> None:
+        raise error
+
+    monkeypatch.setattr(cli, "app", fail)
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 1 and capsys.readouterr().err == words
+
+
+@pytest.mark.parametrize("name", ["", "a b", "a\nb", "\x7f"])
+def test_what_cannot_be_a_servers_name_is_refused(tmp_path: Path, name: str) -> None:
+    done = CliRunner().invoke(app, ["issue", "ok", "--server", "--also", name, "--state", str(tmp_path)])
+    assert isinstance(done.exception, KoblerError) and f"{name!r} cannot be a server's name" in str(done.exception)
+
+
+def test_a_roots_folder_that_is_not_there_is_not_an_empty_one(tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, ["list", "--root", str(tmp_path / "nowhere")])
+    assert isinstance(done.exception, KoblerError) and "name the root's folder with --root" in str(done.exception)
 
 
 def test_a_folder_that_cannot_be_written_is_a_one_line_error(tmp_path: Path) -> None:

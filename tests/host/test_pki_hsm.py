@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import shutil
@@ -60,6 +61,7 @@ def tokens(tmp_path_factory: pytest.TempPathFactory) -> Any:
 def pins(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KOBLER_PKCS11_PIN", PIN)
     monkeypatch.setenv("KOBLER_ROOT_PIN", ROOT_PIN)
+    gc.collect()  # a session of the test before would still be logged in, for the whole process
 
 
 def init(tmp_path: Path, *options: str) -> Any:

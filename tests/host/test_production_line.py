@@ -285,14 +285,95 @@ def test_what_the_unit_refuses_is_in_the_ledger_and_it_can_be_done_again(site: S
 def test_a_torn_last_line_is_cut_off_and_the_rest_is_kept(site: Site) -> None:
     site.run(ONE, Order("S1"))
     whole = site.path.read_bytes()
-    for cut in (1, 40):
+    for cut in (2, 40):
         site.path.write_bytes(whole + whole.splitlines(keepends=True)[-1][:-cut])
         assert peek(site.path)["S1"].done
         with Ledger(site.path) as ledger:
             assert ledger.pieces["S1"].done
         assert site.path.read_bytes() == whole
+    site.path.write_bytes(whole + bytes(4096))  # what some file systems leave of it
     site.run(TWO, Order("S1"), Order("S2"))
     site.check("S2", TWO)
+
+
+def test_a_last_line_that_lacks_its_newline_alone_counts(site: Site) -> None:
+    site.run(ONE, Order("S1"))
+    whole = site.path.read_bytes()
+    for lines in (1, 2, 3):
+        part = b"".join(whole.splitlines(keepends=True)[:lines])
+        site.path.write_bytes(part[:-1])
+        before = peek(site.path)
+        with Ledger(site.path) as ledger:
+            assert ledger.pieces == before and "S1" in before
+        assert site.path.read_bytes() == part
+    assert before["S1"].done
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (lambda data: bytes(len(data)), "damaged at its end: restore the ledger from a backup"),
+        (lambda data: bytes(5000), "damaged at its end"),
+        (lambda data: data + bytes(5000), "damaged at its end"),
+        (lambda data: data.replace(b"\n", b" "), "has the beginning of one line only"),
+        (lambda data: data[:-1] * 20, "damaged"),
+        (lambda data: data[:30], "If it is new, no serial number was begun yet: remove it"),
+        (lambda data: b"[" * 100_000 + b"\n", r"jsonl:1 is damaged"),
+        (lambda data: b"[" * 100_000, "damaged at its end"),
+        (lambda data: b"7", "jsonl:1 is damaged"),
+    ],
+    ids=["zeros", "many zeros", "zeros behind", "no newlines", "copies", "first line", "deep", "deep end", "number"],
+)
+def test_a_ledger_that_is_damaged_at_its_end_is_never_taken_for_an_empty_one(
+    site: Site, damage: Any, words: str
+) -> None:
+    site.run(ONE, Order("S1"))
+    spoilt = damage(site.path.read_bytes())
+    site.path.write_bytes(spoilt)
+    for look in (lambda: peek(site.path), lambda: site.run(TWO, Order("S1"))):
+        with pytest.raises(LedgerError, match=words):
+            look()
+    assert site.path.read_bytes() == spoilt and len(site.authority.entries()) == 1
+
+
+def test_after_a_line_that_could_not_be_written_no_other_is(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Ledger(site.path) as ledger:
+        line = Line(ledger, site.authority, site.labels, None, site.said.append)
+        unit = Unit(site.board(ONE))  # type: ignore[arg-type]
+        add, events = ledger.add, []
+
+        def failing(event: str, *arguments: Any, **fields: Any) -> None:
+            events.append(event)
+            if event == "signed":
+                raise LedgerError("cannot write the ledger")
+            add(event, *arguments, **fields)
+
+        monkeypatch.setattr(ledger, "add", failing)
+        with pytest.raises(LedgerError):
+            line.work(unit, Order("S1"))
+    assert events == ["begun", "signed"]
+    site.run(ONE, Order("S1"))
+    site.check("S1", ONE)
+
+
+def test_a_key_that_has_its_certificate_does_not_wait_for_another(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    hal = site.board(ONE).hal
+
+    def crash(_: Unit) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Unit, "forget", lambda unit: crash(unit) if site.fingerprint(ONE) != "None" else None)
+        site.run(ONE, Order("S1"))
+    waiting = hal.read_file("/etc/key.csr")
+    assert waiting is not None
+    site.run(ONE, Order("S1"))
+    site.check("S1", ONE)
+    assert hal.read_file("/etc/key.csr") is None
+    hal.write_file("/etc/key.csr", waiting)  # as if that had not come about, either
+    site.void("S1")
+    site.run(ONE, Order("S1"))
+    assert csr.read_key(hal.read_file(switch.KEY)) != csr.read_key(waiting)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import pty
 import re
@@ -26,8 +27,9 @@ from cryptography.x509.oid import NameOID
 from kobler import serial_ports
 from kobler.errors import KoblerError, UsageError
 from kobler.pki import Authority
-from kobler.provision import console, external, provision
+from kobler.provision import console, external, provision, unit
 from kobler.provision.cli import only_port
+from local_unit import LocalConsole
 from other_authority import OtherAuthority, pem
 
 MICROPYTHON = Path(os.environ.get("KOBLER_MICROPYTHON") or Path(sys.executable).with_name("micropython"))
@@ -166,6 +168,32 @@ def test_a_cable_that_breaks(authority: Authority, heard: int) -> None:
         assert "no MicroPython answers" in text or "stopped answering while" in text
 
 
+class Says(console.Console):
+    """A board whose answers are these, in turn."""
+
+    def __init__(self, *answers: str) -> None:
+        self.port = "/dev/ttyX"
+        self._answers = list(answers)
+
+    def run(self, code: str, step: str, seconds: float = 20.0) -> str:
+        return "" if console.MARK not in code else f"{console.MARK}{self._answers.pop(0)}\n"
+
+
+@pytest.mark.parametrize("said", ["5", "[]", "{}", "null", '"x"', "[" * 100_000, "{"])
+def test_an_answer_that_is_none_is_one_line(said: str) -> None:
+    with pytest.raises(KoblerError, match="answered nonsense while asking"):
+        Says(said).ask("1", "asking")
+    with pytest.raises(KoblerError, match="/dev/ttyX"):
+        unit.Unit(Says('{"answer": ' + said + "}"))
+
+
+@pytest.mark.parametrize("said", ["store", "cafe", "CAFE0001", "a" * 33, "cafe0001\n", "../cafe0001", 7, None])
+def test_a_board_does_not_choose_its_name(said: object) -> None:
+    answers = ('{"answer": [1, 24]}', json.dumps({"answer": said}))
+    with pytest.raises(KoblerError, match=re.escape(f"/dev/ttyX says that its id is {said!r}, which no unit has")):
+        unit.Unit(Says(*answers))
+
+
 def test_without_a_port_the_only_one_is_taken_and_several_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     for found, words in ((["/dev/one"], ""), (["/dev/one", "/dev/two"], "/dev/one, /dev/two"), ([], "plug")):
         monkeypatch.setattr(serial_ports, "ports", lambda found=found: found)
@@ -223,3 +251,71 @@ def test_an_authority_whose_signatures_the_unit_cannot_check_is_named(
     (tmp_path / "csr").write_bytes(signed.public_bytes(serialization.Encoding.PEM))
     with pytest.raises(KoblerError, match=words):
         external.answer([other.sign(tmp_path / "csr"), *other.chain], key.public_key(), UNIT)
+
+
+@pytest.mark.parametrize(
+    ("lengths", "words"),
+    [((0, None), "'Other 0' may not have so many authorities below it (path length 0)"), ((1, 0), ""), ((2, 1), "")],
+)
+def test_a_chain_that_is_longer_than_its_authorities_allow_is_refused(
+    tmp_path: Path, lengths: tuple[int | None, ...], words: str
+) -> None:
+    key, other = ec.generate_private_key(ec.SECP256R1()), OtherAuthority(lengths=lengths)
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, UNIT)])
+    signed = x509.CertificateSigningRequestBuilder().subject_name(name).sign(key, hashes.SHA256())
+    (tmp_path / "csr").write_bytes(signed.public_bytes(serialization.Encoding.PEM))
+    found = [other.sign(tmp_path / "csr"), *other.chain]
+    if words:
+        with pytest.raises(KoblerError, match=re.escape(words)):
+            external.answer(found, key.public_key(), UNIT)
+    else:
+        assert len(external.answer(found, key.public_key(), UNIT).chain) == 1
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("06082a8648ce3d030107", "06082a8648ce3d03017f"),  # the curve of its key
+        ("06072a8648ce3d0201", "06072a8648ce3d027f"),  # the kind of its key
+        ("a003020102", "a003020107"),  # its version
+        ("0603551d0f", "0603551d13"),  # an extension twice
+        ("0c074f746865722030", "0c07ffffffffffffff"),  # its name
+    ],
+)
+def test_a_strange_certificate_in_the_answer_is_named(tmp_path: Path, old: str, new: str) -> None:
+    good = OtherAuthority().chain[0].public_bytes(serialization.Encoding.DER)
+    assert bytes.fromhex(old) in good
+    (tmp_path / "answer").write_bytes(good.replace(bytes.fromhex(old), bytes.fromhex(new)))
+    with pytest.raises(KoblerError, match=r"certificate 1 cannot be used|has no certificate, neither"):
+        external.read_certificates(tmp_path / "answer")
+
+
+@pytest.mark.parametrize(
+    ("lengths", "early", "words"),
+    [
+        ((1, 0), False, ""),
+        ((0, None), False, "'Other 0' may not have so many authorities below it"),
+        ((1, 0), True, "is not valid yet"),
+    ],
+)
+def test_the_unit_itself_refuses_a_chain_that_its_broker_would_not_take(
+    tmp_path: Path, lengths: tuple[int | None, ...], early: bool, words: str
+) -> None:
+    other, board = OtherAuthority(lengths=lengths), LocalConsole(tmp_path / "unit", UNIT)
+    one = unit.Unit(board)  # type: ignore[arg-type]
+    (tmp_path / "csr").write_bytes(external.request_pem(one.request()))
+    certificate = other.sign(tmp_path / "csr", days=(-9, 30))
+    root, middle = (found.public_bytes(serialization.Encoding.DER) for found in other.chain)
+    if early:  # for the intermediate and the root
+        now = time.time() - 3 * 86400
+        board.hal.now_ms = lambda: int(now * 1000)
+    der = certificate.public_bytes(serialization.Encoding.DER)
+    try:
+        one.stage(der, [middle], root, None)
+        if words:
+            with pytest.raises(KoblerError, match=f"refused while switching .*{words}"):
+                one.switch(der)
+        else:
+            assert one.switch(der).fingerprint == certificate.fingerprint(hashes.SHA256()).hex()
+    finally:
+        one.restart()

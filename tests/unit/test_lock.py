@@ -159,6 +159,19 @@ def test_locking_again_keeps_the_owner_and_voids_what_was_issued_before():
     assert hal.numbers["console"] == lock.BY_TOKEN
 
 
+def test_a_token_of_a_fast_clock_opens_once_too():
+    hal = _shut(Hal())
+    used = _token(iat=_NOW + 50)
+    asyncio.run(lock.Guard(hal, None).judge(used.decode()))
+    for seconds in (10, 70):
+        hal.now = _NOW + seconds
+        _shut(hal, owner=False)
+        assert "issued before" in str(raises(lock.LockError, asyncio.run, lock.Guard(hal, None).judge(used.decode())))
+        hal.now += 2
+        asyncio.run(lock.Guard(hal, None).judge(_token(iat=_NOW + seconds + 52, exp=_NOW + 300).decode()))
+        assert hal.numbers["console"] == lock.BY_TOKEN
+
+
 def test_an_owners_key_that_is_none_is_refused_and_nothing_is_locked():
     hal = Hal()
     raises(ValueError, lock.shut, hal, "a", "04" + "00" * 64)

@@ -8,7 +8,7 @@ import random
 
 from check import raises
 from coupler.trust import anchors, candidate, csr, enrol, expiry, p256, renewal, switch, x509
-from issued import CA, CA_DER, ID, NOW, Hal, PowerCut, authority, certificate
+from issued import CA, CA_DER, CA_KEY, ID, NOW, Hal, PowerCut, authority, certificate
 
 _DAY = 86400
 _KEYS = [4711, 815, 99, 1234567]
@@ -341,6 +341,15 @@ def test_expired_authorities_go_unless_they_are_all_there_is():
     old = x509.Certificate(authority(years=(25, 26)))
     assert anchors.rolled([old, new], [], NOW) == ([new], [])
     assert anchors.rolled([old], [], NOW) == ([old], [])
+
+
+def test_only_a_trusted_authority_itself_vouches_for_a_new_one():
+    old = x509.Certificate(CA_DER)
+    middle = x509.Certificate(certificate("Middle", p256.public_key(7), extensions=(CA,)))
+    new = x509.Certificate(certificate("New", p256.public_key(8), key=8, issuer="New", extensions=(CA,)))
+    for issuer, key, found in (("CA", CA_KEY, [new]), ("Middle", 7, [])):
+        proof = certificate("New", p256.public_key(8), key=key, issuer=issuer, extensions=(CA,))
+        assert anchors.rolled([old], [middle, x509.Certificate(proof), new], NOW) == ([old] + found, found), issuer
 
 
 def test_a_unit_may_trust_two_authorities_one_of_which_signed_its_certificate():

@@ -163,6 +163,7 @@ def test_a_chain_that_does_not_hold_is_refused_with_its_cause():
         ("'Middle' may not issue", leaf, [_middle((_ca(0), _extension(_USAGE, b"\x03\x02\x07\x80")))], [root]),
         ("so many authorities below", deep, [below, middle], [root]),
         ("so many authorities below", deep, [below, ends], [root]),  # the root's own limit
+        ("so many authorities below", below, [middle], [root]),  # it is an authority itself
     )
     for words, one, others, anchors in cases:
         error = str(raises(x509.CertificateError, x509.check_chain, one, others, anchors, _NOW))
@@ -212,6 +213,7 @@ def test_what_is_no_certificate_for_us_is_refused_with_its_cause():
         ("before it begins", make(years=(35, 25))),
         ("not a point", make(info=off)),
         ("unknown critical extension 2.5.29.127", make(extensions=(strange,))),
+        ("critical extension 2.5.29.30", make(extensions=(_extension(b"\x55\x1d\x1e", b"\x30\x00", False),))),
         ("given twice", make(extensions=(_NOT_CA, _NOT_CA))),
         ("boolean neither", make(extensions=(_extension(_BASIC, der.tlv(der.SEQUENCE, b"\x01\x01\x01")),))),
         ("negative", make(extensions=(_extension(_BASIC, der.tlv(der.SEQUENCE, _YES, b"\x02\x01\xff")),))),

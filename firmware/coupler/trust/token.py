@@ -20,7 +20,7 @@ _MOST = const(2048)  # characters of a token
 _HEADER = const(512)
 _TEXT = const(64)  # characters of a subject or an id
 _LIFE = const(86400)  # seconds a token may last
-_LEEWAY = const(60)  # seconds that the clocks of issuer and unit may differ
+LEEWAY = const(60)  # seconds that the clocks of issuer and unit may differ
 _ROOM = const(64)  # tokens remembered
 
 
@@ -43,11 +43,12 @@ class Key:
 
 
 class Grant:
-    """What a good token says: subject, role, ends (Unix seconds), jti, the id of the key."""
+    """What a good token says: subject, role, issued and ends (Unix seconds), jti, the id of the key."""
 
-    def __init__(self, subject, role, ends, jti, kid):
+    def __init__(self, subject, role, issued, ends, jti, kid):
         self.subject = subject
         self.role = role
+        self.issued = issued
         self.ends = ends
         self.jti = jti
         self.kid = kid
@@ -65,12 +66,13 @@ class Verifier:
         self.refused = 0
         self._room = room
         self._used = {}  # (kid, jti) -> when it may be forgotten
+        self._latest = 0  # when a token was taken, by the unit's clock
 
     def check(self, token, now, nonce=None, since=0):
         """The Grant of a token (str or bytes) at `now`, Unix seconds; TokenError. A token is good once.
 
-        nonce: what the token must repeat, where the unit asked for it. since: tokens issued before are refused;
-        the start of the unit, as what was used before it is forgotten.
+        nonce: what the token must repeat, where the unit asked for it. since: tokens issued before, or within LEEWAY
+        after it, are refused; the start of the unit, as what was used before it is forgotten.
         """
         return list(self.checking(token, now, nonce, since))[-1]
 
@@ -115,14 +117,14 @@ class Verifier:
         issued = _seconds(claims, "iat")
         if not issued < ends <= issued + _LIFE:
             raise TokenError("exp: not within %d seconds after iat" % _LIFE)
-        if now >= ends + _LEEWAY:
+        if now >= ends + LEEWAY:
             raise TokenError("exp: the token has expired")
-        if now < issued - _LEEWAY:
+        if now < issued - LEEWAY:
             raise TokenError("iat: the token was issued in the future, or the unit's clock is slow")
-        if "nbf" in claims and now < _seconds(claims, "nbf") - _LEEWAY:
+        if "nbf" in claims and now < _seconds(claims, "nbf") - LEEWAY:
             raise TokenError("nbf: the token is not valid yet")
-        if issued < since:
-            raise TokenError("iat: the token was issued before the unit's start")
+        if since and issued < since + LEEWAY:  # by a clock that is fast it was issued before
+            raise TokenError("iat: the token was issued before the unit's start, or in the minute after it")
         if nonce is not None and claims.get("nonce") != nonce:
             raise TokenError("nonce: not the one the unit gave")
         role = claims.get("role")
@@ -130,12 +132,15 @@ class Verifier:
             raise TokenError("role: must be one of %s" % ", ".join(ROLES))
         if ROLES.index(role) > ROLES.index(key.most):
             raise TokenError("role: key %r may grant %s at most" % (key.kid, key.most))
-        grant = Grant(_text(claims, "sub"), role, ends, _text(claims, "jti"), key.kid)
-        self._use((key.kid, grant.jti), ends + _LEEWAY, now)
+        grant = Grant(_text(claims, "sub"), role, issued, ends, _text(claims, "jti"), key.kid)
+        self._use((key.kid, grant.jti), ends + LEEWAY, now)
         return grant
 
     def _use(self, one, ends, now):
         used = self._used
+        if now < self._latest - LEEWAY:
+            # What was forgotten since, as it had ended, would be good again.
+            raise TokenError("the unit's clock went back: no token is taken until it is right, or the unit restarts")
         for old in [old for old in used if used[old] <= now]:
             del used[old]
         if one in used:
@@ -144,6 +149,7 @@ class Verifier:
             # None may be forgotten before its end: it could be used again.
             raise TokenError("too many tokens within a day")
         used[one] = ends
+        self._latest = max(self._latest, now)
 
 
 def _split(token):

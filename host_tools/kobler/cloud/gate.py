@@ -195,16 +195,25 @@ class Gate:
 
     async def expel(self) -> None:
         """End the connections of those who were revoked since they came."""
-        for client in [one for one in self._clients if self._revoked(one.certificate)]:
-            log.warning("%s: %s", client.identity.name, _REVOKED)
-            await client.end(_POLICY, _REVOKED, patience=0.2)
+        await asyncio.gather(
+            *(self._expel(one) for one in self._clients if self._revoked(one.certificate)), return_exceptions=True
+        )
+
+    @staticmethod
+    async def _expel(client: Client) -> None:
+        log.warning("%s: %s", client.identity.name, _REVOKED)
+        await client.end(_POLICY, _REVOKED, patience=0.2)
 
     async def serve(self, socket: ServerConnection) -> None:
         """One client from its first packet to its end."""
         client = Client(socket, _identify(socket))
         self._clients.add(client)
         try:
-            await self._serve(client)
+            # It may have been revoked since its request was answered; from here on `expel` finds it.
+            if self._revoked(client.certificate):
+                await self._expel(client)
+            else:
+                await self._serve(client)
         finally:
             self._clients.discard(client)
 

@@ -35,7 +35,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from ..errors import KoblerError, UsageError
 from . import certificates, files, requests, revocation, secret
-from .register import REASONS, Entry, Register
+from .register import Entry, Register, check_reason
 from .root import Root
 from .token import Place, Token
 
@@ -136,7 +136,7 @@ class Authority:
 
     def sign_csr(self, csr_der: bytes, unit_id: str) -> bytes:
         """Certificate (DER) for unit `unit_id`; the request must name it alone and be signed by its key."""
-        _check_name(unit_id)
+        self._only("clients", _check_name(unit_id))
         key = requests.key_of(csr_der, unit_id)
         allowed = certificates.unit_names(unit_id)
         certificate = self._sign(key, unit_id, allowed, certificates.UNIT_DAYS, server=False)
@@ -145,14 +145,15 @@ class Authority:
 
     def issue_client(self, name: str) -> Issued:
         """A key and a certificate for any other MQTT client; the same again while they are good."""
-        return self._pair("clients", name, certificates.client_names(_check_name(name)), server=False)
+        self._only("units", _check_name(name))
+        return self._pair("clients", name, certificates.client_names(name), server=False)
 
     def server(self, names: Sequence[str] = LOCAL_NAMES) -> Issued:
         """A key and a certificate for a server under these DNS names and IP addresses."""
         if not names:
             raise KoblerError("a server certificate needs at least one name")
         try:
-            alternatives = certificates.server_names(names)
+            alternatives = certificates.server_names([_check_server_name(name) for name in names])
         except ValueError:
             raise KoblerError(f"not a server's name: one of {', '.join(names)}") from None
         return self._pair("servers", _check_name(names[0]), alternatives, server=True)
@@ -173,8 +174,7 @@ class Authority:
         The revocation list is made anew. Files of theirs in clients/ and units/ go, so that `issue_client` makes new
         ones; a server's, too.
         """
-        if reason not in REASONS:
-            raise UsageError(f"{reason!r} is no reason: choose one of {', '.join(REASONS)}")
+        check_reason(reason)
         there = self._register.certificates()
         wanted = [one for one in there if certificates.serial(one) == what.lower()]
         wanted = wanted or [one for one in there if certificates.common_name(one.subject) == what]
@@ -194,23 +194,44 @@ class Authority:
 
         A key in a token is asked for only when the list cannot be used as it is, or by `force`.
         """
-        made = None
-        with contextlib.suppress(KoblerError):
-            made = next((one for one in revocation.read(self.crl_pem) if one.issuer == self.signer.subject), None)
-        revoked = self._register.revoked()
-        now = dt.datetime.now(dt.UTC)
-        if made is not None and not force:
-            end = made.next_update_utc or now
-            due = now > (end if isinstance(self._key, Place) else end - (end - made.last_update_utc) / 2)
-            if not due and {entry.serial_number for entry in made} == set(revoked):
-                return False
-        until = min(now + dt.timedelta(days=days), self.signer.not_valid_after_utc).replace(microsecond=0)
-        lists = [revocation.make(self.signer, self._private(), revoked, until)]
-        if self.chain:
-            lists += revocation.read(self.folder / "root-crl.pem")
-        files.write_public(self.crl_pem, revocation.pem(lists))
-        self._lock_out()
+        if not force and self._crl_is_good():
+            return False
+        until = dt.datetime.now(dt.UTC) + dt.timedelta(days=days)
+        until = min(until, self.signer.not_valid_after_utc).replace(microsecond=0)
+        last = None
+        if not self._is_taken_back(self._roots_lists()):
+            self._private()  # may ask for a PIN: what is revoked is read after that
+        # Another process may have revoked, and written its list, while this one was made.
+        while last != (now := (self._register.revoked(), self._roots_lists())):
+            last = now
+            revoked, above = now
+            # Without a list of its issuer mosquitto refuses a certificate; it asks no list about the issuer itself.
+            own = [] if self._is_taken_back(above) else [revocation.make(self.signer, self._private(), revoked, until)]
+            files.write_public(self.crl_pem, revocation.pem([*own, *above]))
+            self._lock_out()
         return True
+
+    def _crl_is_good(self) -> bool:
+        try:
+            lists, above = revocation.read(self.crl_pem), self._roots_lists()
+        except KoblerError:
+            return False
+        if self._is_taken_back(above):
+            return lists == above
+        made = next((one for one in lists if one.issuer == self.signer.subject), None)
+        if made is None or made.next_update_utc is None:
+            return False
+        end, now = made.next_update_utc, dt.datetime.now(dt.UTC)
+        due = now > (end if isinstance(self._key, Place) else end - (end - made.last_update_utc) / 2)
+        return not due and {entry.serial_number for entry in made} == set(self._register.revoked())
+
+    def _roots_lists(self) -> list[x509.CertificateRevocationList]:
+        return revocation.read(self.folder / "root-crl.pem") if self.chain else []
+
+    def _is_taken_back(self, above: Sequence[x509.CertificateRevocationList]) -> bool:
+        # Serial numbers are the issuer's own; what stands here are the lists of the one above the signer.
+        serial = self.signer.serial_number
+        return any(one.get_revoked_certificate_by_serial_number(serial) is not None for one in above)
 
     def take_root_crl(self, root: Root) -> None:
         """Put the root's own list beside ours; `refresh_crl` takes it up."""
@@ -219,13 +240,15 @@ class Authority:
         files.write_public(self.folder / "root-crl.pem", revocation.pem([root.crl()]))
 
     def _lock_out(self) -> None:
-        entries = self.entries()
+        # Names of servers are no names of clients.
+        entries = [entry for entry in self.entries() if entry.kind in ("unit", "client")]
         names = {entry.name for entry in entries if entry.status == "revoked"}
         self._write_locked_out(names - {entry.name for entry in entries if entry.status == "good"})
 
     def _let_in(self, name: str) -> None:
         path = self.folder / "locked-out"
-        names = set(path.read_text().split()) if path.exists() else set()
+        text = files.read(path, "make it anew with `kobler pki crl`") if path.exists() else b""
+        names = set(text.decode("utf-8", "replace").split())
         if name in names:
             self._write_locked_out(names - {name})
 
@@ -262,7 +285,8 @@ class Authority:
         certificate = certificates.leaf(self.signer, self._private(), key, name, alternatives, days, server=server)
         # On record before it is handed out: what is not known cannot be revoked.
         self._register.add(certificate)
-        self._let_in(name)
+        if not server:
+            self._let_in(name)
         self.refresh_crl()
         return certificate
 
@@ -281,11 +305,23 @@ class Authority:
             if not self._still_good(certificate, key, alternatives):
                 certificate = None
         if certificate is None:
+            if self._was_revoked(key):  # a crash came before its file was removed
+                key = ec.generate_private_key(ec.SECP256R1())
+                files.write(key_path, files.key_pem(key))
             certificate = self._sign(key.public_key(), name, alternatives, certificates.LEAF_DAYS, server=server)
             chain = b"".join(files.certificate_pem(one) for one in [certificate, *self.chain])
             files.write_public(cert_path, chain)
         end = certificate.not_valid_after_utc
         return Issued(name, cert_path, key_path, self.ca_pem, certificates.fingerprint(certificate), end)
+
+    def _was_revoked(self, key: ec.EllipticCurvePrivateKey) -> bool:
+        there = self._register.certificates()
+        return any(files.same_key(one, key) and self._register.is_revoked(one) for one in there)
+
+    def _only(self, other: str, name: str) -> None:
+        # A broker that goes by the common name could not tell them apart.
+        if any((self.folder / other / f"{name}{suffix}").exists() for suffix in (".pem", ".key")):
+            raise KoblerError(f"{name!r} is the name of one of the {other} already, see `kobler pki list`")
 
     def _still_good(
         self,
@@ -312,6 +348,12 @@ def _check_name(name: str) -> str:
     if not _NAME.fullmatch(name):
         rule = "1 to 64 letters, digits, '.', '_' or '-', a letter or digit first"
         raise KoblerError(f"{name!r} cannot be a certificate's name: use {rule}")
+    return name
+
+
+def _check_server_name(name: str) -> str:
+    if not name or " " in name or not name.isascii() or not name.isprintable():
+        raise KoblerError(f"{name!r} cannot be a server's name: use a DNS name or an address")
     return name
 
 

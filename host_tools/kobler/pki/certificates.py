@@ -7,6 +7,7 @@ import ipaddress
 from collections.abc import Sequence
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -21,6 +22,15 @@ BACKDATE = dt.timedelta(days=1)
 
 UNIT_URI = "urn:dev:kobler:"
 CLIENT_URI = "urn:kobler:client:"
+
+# What a strange certificate or request raises, and only when the part that is strange is looked at.
+MALFORMED = (
+    ValueError,
+    UnsupportedAlgorithm,
+    x509.DuplicateExtension,
+    x509.InvalidVersion,
+    x509.UnsupportedGeneralNameType,
+)
 
 
 def _usage(*, ca: bool) -> x509.KeyUsage:

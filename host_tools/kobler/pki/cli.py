@@ -69,6 +69,8 @@ def init(
         raise UsageError("--pkcs11 needs --token or --root-token: which token is to hold the key?")
     if root_token and not root_out:
         raise UsageError("--root-token needs --root-out: a folder for the root's certificate and records")
+    if token and token == root_token:
+        raise UsageError(f"--token and --root-token are both {token!r}: the root's key belongs in a token of its own")
     if root and root_out:
         raise UsageError("--root takes a root that is there, --root-out makes one: choose")
     if not exists(folder):
@@ -190,8 +192,10 @@ def list_(root: RootFolder = None, state: State = _STATE, as_json: Json = False)
         authority = _authority(state)
         entries, about = authority.entries(), _kind(authority)
     else:
+        from . import files
         from .register import Register
 
+        files.read_certificate(root / "root.pem", "name the root's folder with --root")
         entries, about = Register(root).entries(), {}
     if as_json:
         if about:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from pathlib import Path
 
@@ -11,8 +12,15 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
+from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
 from ..errors import KoblerError
+
+# PKCS #8 as OpenSSL writes it stretches a passphrase by some thousand rounds only: a stolen file would be worth trying
+# on. So scrypt comes first (RFC 7914; 128 MB and half a second a guess), and this line, with the salt, before the key.
+_COST = 1 << 17
+_MOST_COST = 1 << 20
+_STRETCHED = re.compile(rb"scrypt n=([0-9]{1,7}) r=8 p=1 salt=([0-9a-f]{32})\n")
 
 
 def write(path: Path, data: bytes) -> None:
@@ -80,8 +88,12 @@ def read_certificate(path: Path, remedy: str) -> x509.Certificate:
 
 
 def read_encrypted_key(path: Path, passphrase: str, remedy: str) -> ec.EllipticCurvePrivateKey:
+    data, secret = read(path, remedy), passphrase.encode()
     try:
-        key = serialization.load_pem_private_key(read(path, remedy), passphrase.encode())
+        stretched = _STRETCHED.match(data)  # none: a key of before
+        if stretched:
+            data, secret = data[stretched.end() :], _stretch(secret, bytes.fromhex(stretched[2].decode()), stretched[1])
+        key = serialization.load_pem_private_key(data, secret)
     except (ValueError, TypeError, UnsupportedAlgorithm):
         raise KoblerError(f"{path} does not open with this passphrase, or is damaged; {remedy}") from None
     if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP256R1):
@@ -89,11 +101,20 @@ def read_encrypted_key(path: Path, passphrase: str, remedy: str) -> ec.EllipticC
     return key
 
 
+def _stretch(secret: bytes, salt: bytes, cost: bytes) -> bytes:
+    if int(cost) > _MOST_COST:
+        raise ValueError("cost")
+    return Scrypt(salt=salt, length=32, n=int(cost), r=8, p=1).derive(secret).hex().encode()
+
+
 def key_pem(key: ec.EllipticCurvePrivateKey, passphrase: str | None = None) -> bytes:
+    head = b""
     form: serialization.KeySerializationEncryption = serialization.NoEncryption()
     if passphrase is not None:
-        form = serialization.BestAvailableEncryption(passphrase.encode())
-    return key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, form)
+        salt, cost = os.urandom(16), b"%d" % _COST
+        head = b"scrypt n=%s r=8 p=1 salt=%s\n" % (cost, salt.hex().encode())
+        form = serialization.BestAvailableEncryption(_stretch(passphrase.encode(), salt, cost))
+    return head + key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, form)
 
 
 def certificate_pem(certificate: x509.Certificate) -> bytes:

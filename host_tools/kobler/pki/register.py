@@ -13,7 +13,7 @@ from pathlib import Path
 
 from cryptography import x509
 
-from ..errors import KoblerError
+from ..errors import KoblerError, UsageError
 from . import certificates, files
 
 # RFC 5280, section 5.3.1, as far as a person has a use for it.
@@ -23,6 +23,11 @@ REASONS = {
     "superseded": x509.ReasonFlags.superseded,
     "cessation": x509.ReasonFlags.cessation_of_operation,
 }
+
+
+def check_reason(reason: str) -> None:
+    if reason not in REASONS:
+        raise UsageError(f"{reason!r} is no reason: choose one of {', '.join(REASONS)}")
 
 
 @dataclass(frozen=True)
@@ -75,6 +80,7 @@ class Register:
         return [entry(certificate) for certificate in self.certificates()]
 
     def revoke(self, certificate: x509.Certificate, reason: str) -> None:
+        check_reason(reason)
         at = dt.datetime.now(dt.UTC).replace(microsecond=0)
         text = json.dumps({"at": at.isoformat(), "reason": reason}) + "\n"
         files.write_public(self._revoked / f"{certificates.serial(certificate)}.json", text.encode())
@@ -88,9 +94,12 @@ class Register:
         for path in self._revoked.glob("*.json"):
             try:
                 about = json.loads(files.read(path, "restore it"))
-                found[int(path.stem, 16)] = Revoked(dt.datetime.fromisoformat(about["at"]), about["reason"])
-                REASONS[about["reason"]]
-            except (ValueError, KeyError, TypeError):
+                serial, at, reason = int(path.stem, 16), dt.datetime.fromisoformat(about["at"]), about["reason"]
+                # What no revocation list takes: RFC 5280, 4.1.2.2 and 4.1.2.5
+                if reason not in REASONS or not 0 < serial < 1 << 159 or at.year < 1970:
+                    raise ValueError
+                found[serial] = Revoked(at, reason)
+            except (ValueError, KeyError, TypeError, RecursionError):
                 # Left away it would make the certificate good again.
                 raise KoblerError(f"{path} is damaged: restore it, or remove it and revoke {path.stem} again") from None
         return found

@@ -16,13 +16,13 @@ def key_of(csr_der: bytes, unit_id: str) -> ec.EllipticCurvePublicKey:
         key = request.public_key()
         names = certificates.alternatives(request.extensions)
         signed = request.is_signature_valid
-    except (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as error:
+        name = certificates.common_name(request.subject)
+    except certificates.MALFORMED as error:
         raise KoblerError(f"unit {unit_id} sent a malformed certificate request ({error})") from None
     if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
         raise KoblerError(f"unit {unit_id}: its certificate request is not for a P-256 key")
     if not signed:
         raise KoblerError(f"unit {unit_id}: its certificate request is not signed by the key it names")
-    name = certificates.common_name(request.subject)
     if name != unit_id:
         raise KoblerError(f"unit {unit_id}: its certificate request is for {name!r}; nothing was signed")
     allowed = certificates.unit_names(unit_id)

@@ -53,7 +53,10 @@ def pem(lists: Sequence[x509.CertificateRevocationList]) -> bytes:
 
 def read(path: Path) -> list[x509.CertificateRevocationList]:
     """All lists in a PEM file. KoblerError if it is not there or is none."""
-    data = files.read(path, "make it anew with `kobler pki crl`")
+    return _parse(path, files.read(path, "make it anew with `kobler pki crl`"))
+
+
+def _parse(path: Path, data: bytes) -> list[x509.CertificateRevocationList]:
     try:
         found = [x509.load_pem_x509_crl(part + _END) for part in data.split(_END)[:-1]]
     except ValueError:
@@ -84,9 +87,10 @@ class Revocations:
             raise KoblerError(f"cannot read {self._path}: {error.strerror}; run `kobler pki crl`") from None
         if (seen := (about.st_mtime_ns, about.st_ino)) == self._seen:
             return False
-        self._seen = seen
+        data = files.read(self._path, "it is tried again")
+        self._seen = seen  # not before: what could not be read now is read the next time
         found = set()
-        for one in read(self._path):
+        for one in _parse(self._path, data):
             issuer = next((issuer for issuer in self._issuers if issuer.subject == one.issuer), None)
             key = issuer.public_key() if issuer else None
             if not isinstance(key, ec.EllipticCurvePublicKey) or not one.is_signature_valid(key):

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from ..errors import KoblerError, UsageError
 from . import certificates, files, revocation, secret
-from .register import Register
+from .register import Register, check_reason
 from .token import Place, Token
 
 
@@ -40,8 +40,9 @@ class Root:
     def create(cls, folder: Path, token: Token | None = None) -> Root:
         """A root in a new folder, its key encrypted with a passphrase that is asked for, or made in a token."""
         folder = folder.absolute()
-        if (folder / "root.pem").exists():
-            raise UsageError(f"{folder} has a root already: take it with --root, or name another folder")
+        for name in ("root.pem", "root.key", "root.token"):
+            if (folder / name).exists():
+                raise UsageError(f"{folder} has a root already ({name}): take it with --root, or name another folder")
         name = _name()
         key: ec.EllipticCurvePrivateKey
         if token is None:
@@ -81,7 +82,8 @@ class Root:
 
     def revoke(self, serial: str, reason: str) -> None:
         """Take back the intermediate with this serial number: with it goes all that it signed."""
-        found = [one for one in self._there().certificates() if certificates.serial(one) == serial]
+        check_reason(reason)
+        found = [one for one in self._there().certificates() if certificates.serial(one) == serial.lower()]
         if not found:
             raise KoblerError(f"the root signed no intermediate {serial}: `kobler pki list --root` shows them")
         self._there().revoke(found[0], reason)

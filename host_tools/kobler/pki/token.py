@@ -39,8 +39,9 @@ class Place:
     def read(cls, path: Path, remedy: str) -> Place:
         try:
             found = json.loads(files.read(path, remedy))
+            bytes.fromhex(str(found["id"]))
             return cls(**{name: str(found[name]) for name in ("module", "token", "serial", "id")})
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             raise KoblerError(f"{path} does not say where a token's key is; {remedy}") from None
 
 
