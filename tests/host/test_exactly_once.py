@@ -120,7 +120,7 @@ def until(reached: Callable[[], bool], seconds: float) -> None:
     ("interpreter", "ack"),
     [
         ("micropython", "broker"),
-        ("cpython", "store"),
+        pytest.param("cpython", "store", marks=pytest.mark.long),
         pytest.param("micropython", "store", marks=pytest.mark.long),
         pytest.param("cpython", "broker", marks=pytest.mark.long),
     ],

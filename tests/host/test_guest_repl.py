@@ -21,7 +21,7 @@ def test_the_friendly_repl_edits_continues_and_completes(tmp_path):
             await board.until(b"... 2]" + PROMPT)
             assert await board.line("a") == "[1, 2]"
             board.guest.write(b"import mach\tprint(machine.reset_cau\t())")
-            board.said.clear()
+            await board.until(b"())")  # it is at the line's end: while it completes, Ctrl-C would end that
             board.guest.write(b"\x03")
             await board.until(b">>> ")
             board.guest.write(b"import sys\r")

@@ -195,7 +195,7 @@ def test_power_may_fail_at_any_operation_of_a_renewal():
         gc.collect()  # one of these has 128 KB
         torn = start.again(first)
         raises(PowerCut, renew, torn)
-        for second in range(operations + 1):
+        for second in range(first % 3, operations + 1, 3):
             hal = bare = None
             gc.collect()
             hal = torn.again(second)
