@@ -15,10 +15,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import certifi
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import Encoding
 from kobler import boards
 from kobler.build import Build, build
 from kobler.config import compile_config, load
@@ -378,6 +380,25 @@ def test_the_command_prints_one_event(shared: Unit, site: Path, tmp_path: Path) 
     assert event["event"] == "provisioned"
     assert event["id"] == shared.board.mac.hex()
     assert "signing its certificate" in done.stderr
+
+
+def test_further_roots_are_trusted_besides_the_authoritys_own(shared: Unit, site: Path, tmp_path: Path) -> None:
+    # Two of the public web; one of them has an RSA key, which the unit only hands on to TLS.
+    found = x509.load_pem_x509_certificates(Path(certifi.where()).read_bytes())
+    kinds = [rsa.RSAPublicKey, ec.EllipticCurvePublicKey]
+    roots = [next(one for one in found if isinstance(one.public_key(), kind)) for kind in kinds]
+    roots_pem = tmp_path / "roots.pem"
+    roots_pem.write_bytes(b"".join(one.public_bytes(Encoding.PEM) for one in roots))
+    state = ["--state", str(tmp_path)]
+    done = invoke("--port", shared.board.usb_url, "--config", str(site), "--trust", str(roots_pem), *state)
+    assert done.exit_code == 0, done.output
+    own = Authority.open(tmp_path / "pki").ca_der
+    assert shared.files()["ca.der"] == own + b"".join(one.public_bytes(Encoding.DER) for one in roots)
+    roots_pem.write_text("nothing")
+    refused = invoke("--port", shared.board.usb_url, "--trust", str(roots_pem), *state)
+    assert "has no certificate" in str(refused.exception)
+    both = invoke("--batch", "list.csv", "--trust", str(roots_pem), *state)
+    assert "--trust does not go with --batch" in str(both.exception)
 
 
 def invoke(*arguments: str) -> Any:

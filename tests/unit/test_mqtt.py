@@ -157,6 +157,33 @@ def test_a_message_over_the_limit_is_acknowledged_and_dropped_so_it_does_not_ret
     assert events(connected(), publish(b"t", bytes(198)))[0][0] == mqtt.OVERSIZE
 
 
+def test_a_payload_that_is_longer_than_the_buffer_can_be_taken_in_pieces():
+    for topic, n in ((b"t", 100000), (b"t" * 194, 300), (b"t" * 196, 300), (b"t" * 198, 300)):
+        payload = bytes([i * i >> 3 & 255 for i in range(n)])
+        for qos in (0, 1):
+            data = publish(topic, payload, qos, 5) + publish(b"a", b"next")
+            for step in (1, 7, 100, 1460):
+                if n // step > 20000:
+                    continue
+                c = connected()
+                got = bytearray()
+
+                def piece(name, at, view, size):
+                    assert (name.encode(), at, size) == (topic, len(got), n) and len(view) <= max(step, 200)
+                    got.extend(view)
+
+                c.pieces = piece
+                found = events(c, data, step)
+                assert got == payload, (topic, qos, step)
+                assert found[0] == (mqtt.OVERSIZE, topic.decode(), 2 + len(topic) + 2 * qos + n)
+                assert found[-1] == (mqtt.MESSAGE, "a", b"next") and len(got) == n
+    c = connected()
+    got = []
+    c.pieces = lambda *piece: got.append(piece)
+    events(c, publish(b"x" * 300, bytes(300)) + publish(b"a", b"fits"))
+    assert got == []
+
+
 def test_a_message_of_any_size_is_passed_over_and_its_bytes_are_signs_of_life():
     c = connected()
     assert events(c, b"\x32\xff\xff\xff\x7f\0\x01t\0\x05") == []  # 256 MB, the most that MQTT has

@@ -14,7 +14,8 @@ SUBSCRIBED = const(4)  # (SUBSCRIBED, list of the codes granted, None); 128 is a
 PONG = const(5)
 REPLY = const(6)  # (REPLY, packet to write, None)
 REPEATED = const(8)  # as MESSAGE, but it may have come before (MQTT 3.1.1, 3.3.1.1)
-# (OVERSIZE, topic or None, its size): taken and dropped, so that it does not come back for ever. None: too long itself.
+# (OVERSIZE, topic or None, its size): it went to `pieces`, or nowhere, and does not come back for ever. None: the topic
+# is too long itself.
 OVERSIZE = const(7)
 
 _CONNACK = const(0x20)
@@ -57,7 +58,12 @@ def _bad(text):
 
 
 class Mqtt:
-    """will: (topic, payload, retain), sent by the broker at QoS 1. window: publishes in flight."""
+    """will: (topic, payload, retain), sent by the broker at QoS 1. window: publishes in flight.
+
+    pieces: pieces(topic, at, view, size) is called with what lies at `at` of a payload that is longer than the buffer,
+    as it comes, from 0 on; OVERSIZE follows the last. After a connection that broke it may begin again."""
+
+    pieces = None
 
     def __init__(
         self, client_id, keep_alive_s=60, window=8, max_packet=4096, will=None, user=None, password=None, clean=False
@@ -230,8 +236,26 @@ class Mqtt:
         for i in (at, at + 1):
             if 0 <= i < len(view):
                 self._late += view[i : i + 1]
+        if self.pieces and self._head[0] & 0xF0 == _PUBLISH:
+            self._piece(view)
         self._skipped += len(view)
         self._waiting = 0  # it takes its time, but something comes
+
+    def _piece(self, view):
+        body = memoryview(self._buf)[: self._have]
+        topic = _topic(body)
+        if topic is None:
+            return
+        begin = 2 + _ident(body, None) + (2 if self._head[0] & 6 else 0)
+        size = self._have + self._skipped + self._left - begin
+        at = self._have + self._skipped - begin
+        if not self._skipped and at > 0:
+            self.pieces(topic, 0, body[begin:], size)
+        if at < 0:  # the packet id comes first
+            view = view[-at:]
+            at = 0
+        if view:
+            self.pieces(topic, at, view, size)
 
     def _fixed_header(self):
         head = self._head
@@ -304,12 +328,7 @@ class Mqtt:
         end = 2 + n + (2 if qos else 0)
         if end > len(body) + skipped:
             _bad("PUBLISH cut short")
-        topic = None
-        if 2 + n <= len(body):
-            name = bytes(body[2 : 2 + n])
-            if not n or not valid(name) or b"\0" in name or b"+" in name or b"#" in name:
-                _bad("PUBLISH with a malformed topic")
-            topic = name.decode()
+        topic = _topic(body)
         ident = _ident(bytes(body[2 + n : 4 + n]) + self._late, None) if qos else 1
         if not ident:
             _bad("PUBLISH with packet id 0")
@@ -320,6 +339,17 @@ class Mqtt:
         if qos:
             self._quiet = 0
             yield REPLY, bytes((_PUBACK, 2, ident >> 8, ident & 0xFF)), None
+
+
+def _topic(body):
+    # Of a PUBLISH; None if it is longer than what is there of it.
+    n = _ident(body, None)
+    if 2 + n > len(body):
+        return None
+    name = bytes(body[2 : 2 + n])
+    if not n or not valid(name) or b"\0" in name or b"+" in name or b"#" in name:
+        _bad("PUBLISH with a malformed topic")
+    return name.decode()
 
 
 def _ident(body, size):

@@ -35,6 +35,10 @@ def provision(
         Path | None,
         typer.Option("--ca-in", help="Its root and intermediates, unless they are in --cert-in's file."),
     ] = None,
+    trust: Annotated[
+        Path | None,
+        typer.Option("--trust", help="Further roots (PEM) that the unit trusts, such as Azure's."),
+    ] = None,
     batch: Annotated[
         Path | None,
         typer.Option("--batch", help="One unit after the other, for the serial numbers in this CSV file."),
@@ -73,6 +77,8 @@ def provision(
         raise UsageError("--ca-in goes with --cert-in")
     if not line and (flash or reissue or wait is not None):
         raise UsageError("--flash, --reissue and --wait are for --batch and --scan")
+    if trust and (line or csr_out):
+        raise UsageError(f"--trust does not go with {chosen[0]}")
     if owner_key and not lock:
         raise UsageError("--owner-key goes with --lock")
     if csr_out and lock:
@@ -90,6 +96,7 @@ def provision(
             print(json.dumps({"event": "provisioned", **vars(found), **more}), flush=True)
 
     compiled, fits = _compiled(config)
+    roots = _roots(trust) if trust else b""
     shut = _lock(owner_key) if lock else None
     if line:
         from .production import Production
@@ -111,11 +118,19 @@ def provision(
                 print(json.dumps({"event": "request", "id": unit_id, "csr": str(csr_out)}))
     elif cert_in:
         paths = [cert_in, *([ca_in] if ca_in else [])]
-        tell(steps.take_certificate(where, paths, compiled, say, fits, dry_run, shut))
+        tell(steps.take_certificate(where, paths, compiled, say, fits, dry_run, shut, roots))
     elif dry_run:
         steps.look(where, compiled, say, fits)
     else:
-        tell(steps.provision(where, Authority.open_or_create(state / "pki"), compiled, say, fits, shut))
+        tell(steps.provision(where, Authority.open_or_create(state / "pki"), compiled, say, fits, shut, roots))
+
+
+def _roots(path: Path) -> bytes:
+    from cryptography.hazmat.primitives.serialization import Encoding
+
+    from .external import read_certificates
+
+    return b"".join(one.public_bytes(Encoding.DER) for one in read_certificates(path))
 
 
 def _lock(owner_key: Path | None) -> Lock:

@@ -77,8 +77,11 @@ def provision(
     progress: Progress | None = None,
     fits: Fits | None = None,
     lock: Lock | None = None,
+    trust: bytes = b"",
 ) -> Provisioned:
     """Give the unit at `port` an identity under `authority` and, unless None, this compiled configuration.
+
+    `trust`: further roots (DER, one behind the other) that its peers may be under, besides the authority's.
 
     `fits` is told how many sectors of flash the unit has for its history (None: it keeps it in files), and raises
     UsageError if that is too little. Ends with a hard reset of the unit. Doing it again is safe; KoblerError leaves the
@@ -91,7 +94,7 @@ def provision(
         request = unit.request()
         say("signing its certificate")
         certificate = authority.sign_csr(request, unit.id)
-        found = install(unit, certificate, authority.chain_der, authority.ca_der, config, say, lock)
+        found = install(unit, certificate, authority.chain_der, authority.ca_der + trust, config, say, lock)
     return _end(found, started, say)
 
 
@@ -118,6 +121,7 @@ def take_certificate(
     fits: Fits | None = None,
     dry_run: bool = False,
     lock: Lock | None = None,
+    trust: bytes = b"",
 ) -> Provisioned | None:
     """Give the unit the certificate for the request of `write_request`. `paths`: files with it, its intermediates and
     its root. With `dry_run` only look whether it would take it; -> None.
@@ -132,7 +136,7 @@ def take_certificate(
         if dry_run:
             say(f"unit {unit.id} would get this certificate, {len(given.chain)} intermediate(s) and its root")
             return None
-        found = install(unit, given.certificate, given.chain, given.ca, config, say, lock)
+        found = install(unit, given.certificate, given.chain, given.ca + trust, config, say, lock)
     return _end(found, started, say)
 
 
