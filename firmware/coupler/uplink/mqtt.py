@@ -237,11 +237,11 @@ class Mqtt:
             if 0 <= i < len(view):
                 self._late += view[i : i + 1]
         if self.pieces and self._head[0] & 0xF0 == _PUBLISH:
-            self._piece(view)
+            self._piece(self.pieces, view)
         self._skipped += len(view)
         self._waiting = 0  # it takes its time, but something comes
 
-    def _piece(self, view):
+    def _piece(self, pieces, view):
         body = memoryview(self._buf)[: self._have]
         topic = _topic(body)
         if topic is None:
@@ -250,12 +250,12 @@ class Mqtt:
         size = self._have + self._skipped + self._left - begin
         at = self._have + self._skipped - begin
         if not self._skipped and at > 0:
-            self.pieces(topic, 0, body[begin:], size)
+            pieces(topic, 0, body[begin:], size)
         if at < 0:  # the packet id comes first
             view = view[-at:]
             at = 0
         if view:
-            self.pieces(topic, at, view, size)
+            pieces(topic, at, view, size)
 
     def _fixed_header(self):
         head = self._head
