@@ -220,6 +220,7 @@ class Site:
         self._phases: dict[int, float] = {}
         self._heap = 0
         self._boot = self._bus_errors = 0
+        self._misdated: set[int] = set()  # seq of samples whose time is known to be wrong
 
     # - up and down
 
@@ -403,7 +404,8 @@ class Site:
             odd = {seq: age for seq, age in self._seqs.items() if not -60 < age < DAY_S + 600}
             last = self._reports[-1]["memory"]["journal"]["last"]
         if fault.misdates:
-            odd = {seq: age for seq, age in odd.items() if not before < seq <= last}
+            self._misdated.update(seq for seq in odd if before < seq <= last)
+        odd = {seq: age for seq, age in odd.items() if seq not in self._misdated}
         if odd:
             measured.problems.append(f"samples have a wrong time: {odd}")
         return measured
