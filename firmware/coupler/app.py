@@ -68,6 +68,7 @@ class Coupler:
         self.flash, self.regions = open_flash(hal)
         self.session = None
         self.guard = None  # of the console, while it is locked
+        self.upload = None  # what became of the last file
         self.sync = config.get("store", {}).get("sync", 0)  # ms until samples must be durable
         self.journal = compose.journal(self)
         self.history = compose.history(self)
@@ -325,7 +326,7 @@ class Coupler:
             print("kobler: no time:", error)
             return False
         finally:
-            hal.forget("coupler.net.sntp", "coupler.net.dns")
+            hal.forget("coupler.net.sntp")
 
     def _clock_doubted(self):
         # A broker's certificate that is out of its time may be right, and the time server wrong.

@@ -205,7 +205,6 @@ class Doctor:
         # Servers that give a doubtful time are believed when they agree.
         if refused == len(servers) > 1:
             await self._step("time", self._ask_time(*servers))
-        self._hal.forget("coupler.net.dns")
 
     async def _ask_time(self, *servers):
         from coupler.net import sntp
@@ -322,8 +321,6 @@ class Doctor:
             return await resolve(self._hal, host)
         except NetError:
             return None
-        finally:
-            self._hal.forget("coupler.net.dns")
 
     async def _look_up(self, host, server):
         found = await resolve(_OneServer(self._hal, server) if server else self._hal, host)

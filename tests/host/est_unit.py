@@ -66,31 +66,13 @@ class Hal(net_hal.Hal):
         pass
 
 
-class Serial:
-    """The serial bus: whoever has a turn has it alone."""
-
-    def __init__(self):
-        self.turns = 0
-        self._taken = False
-
-    async def turn(self):
-        assert not self._taken
-        self._taken = True
-        self.turns += 1
-        await asyncio.sleep(0)
-
-    def done(self):
-        assert self._taken
-        self._taken = False
-
-
 class Unit:
     session = None
     journal = None
 
     def __init__(self, hal):
         self.hal = hal
-        self.serial = Serial()
+        self.serial = net_hal.Bus()
         self.changes = 0
 
     def changed(self):

@@ -51,3 +51,21 @@ class Hal:
     def read_file(self, path):
         with open(self._files + "/" + path.split("/")[-1], "rb") as f:  # noqa: PTH123 - MicroPython has no pathlib
             return f.read()
+
+
+class Bus:
+    """The serial bus: whoever has a turn has it alone."""
+
+    def __init__(self):
+        self.turns = 0
+        self._taken = False
+
+    async def turn(self):
+        assert not self._taken
+        self._taken = True
+        self.turns += 1
+        await asyncio.sleep(0.01)
+
+    def done(self):
+        assert self._taken
+        self._taken = False

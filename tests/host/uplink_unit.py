@@ -18,6 +18,9 @@ import time
 
 sys.path.insert(0, sys.argv[1])
 sys.path.insert(0, sys.argv[1] + "/../tests/unit")
+
+from net_hal import Bus
+
 with open(sys.argv[2]) as _f:
     SETTINGS = json.load(_f)
 MICROPYTHON = sys.implementation.name == "micropython"
@@ -72,24 +75,6 @@ class Hal:
 
     def network_info(self):
         return {"dns": SETTINGS.get("dns", []), "ip6": SETTINGS.get("ip6")}
-
-
-class Bus:
-    """The serial bus: whoever has a turn has it alone."""
-
-    def __init__(self):
-        self.turns = 0
-        self._taken = False
-
-    async def turn(self):
-        assert not self._taken
-        self._taken = True
-        self.turns += 1
-        await asyncio.sleep(0.01)
-
-    def done(self):
-        assert self._taken
-        self._taken = False
 
 
 class Point:

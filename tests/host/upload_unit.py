@@ -104,6 +104,7 @@ class Coupler:
         self.table = Table(world.points)
         self.health = Health()
         self.serial = Bus()
+        self.upload = None
         identity = {"id": SETTINGS["id"]}
         for part in ("cert", "key", "ca"):
             identity[part] = self.hal.read_file("/etc/%s.der" % part)

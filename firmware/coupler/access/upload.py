@@ -40,7 +40,7 @@ async def start(unit, name, resolution, begin, end, after, url):
         raise Refused(400, "url: missing; only an IoT Hub hands one out")
     elif session.status["state"] != "online":
         raise Refused(409, "the hub is not connected")
-    doing = getattr(unit, "upload", None)
+    doing = unit.upload
     if doing and doing["state"] in _UNDER_WAY:
         raise Refused(409, "another upload is under way: %s" % doing["name"])
     now = unit.hal.now_ms()
@@ -133,9 +133,7 @@ async def _send(unit, lines, url):
     from coupler.uplink import upload
 
     hal = unit.hal
-    identity = {"id": unit.session.dialect.id}
-    for part in ("ca", "cert", "key"):
-        identity[part] = hal.read_file("/etc/%s.der" % part)
+    identity = unit.session.identity
     bus = unit.serial
     if url:
         await upload.to_url(hal, identity, url, lines.length, lines.piece, bus)

@@ -292,10 +292,7 @@ async def _connect(hal, host, port, trust, left, first, bus):
     from coupler.net.dial import dial
     from coupler.net.resolve import resolve
 
-    try:
-        addresses = await resolve(hal, host)
-    finally:
-        hal.forget("coupler.net.dns")
+    addresses = await resolve(hal, host)
     failed = []
     while addresses:
         stream, _, addresses = await dial(hal, addresses, port, left(TCP_MS), failed.append)

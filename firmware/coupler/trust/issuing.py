@@ -94,12 +94,4 @@ def accept(message, key, authorities, others, now, unit_id, certificate):
 
 def _plain(name):
     # A name as kinds and texts: an authority may write PrintableString where UTF8String was asked for.
-    found = []
-    names = der.Reader(name).inside(der.SEQUENCE)
-    while names.more():
-        attributes = names.inside(der.SET)
-        while attributes.more():
-            attribute = attributes.inside(der.SEQUENCE)
-            kind = attribute.element()
-            found.append((kind, attribute.read(attribute.peek())))
-    return found
+    return [(kind, value.read(value.peek())) for kind, value in x509.attributes(name)]

@@ -271,17 +271,23 @@ def _issuer(one, candidates, below, now):
     return None, reason
 
 
-def _common_name(name):
-    found = []
+def attributes(name):
+    """Of a Name, each as its kind and a reader of its value."""
     names = der.Reader(name).inside(der.SEQUENCE)
     while names.more():
-        attributes = names.inside(der.SET)
-        while attributes.more():
-            attribute = attributes.inside(der.SEQUENCE)
-            if attribute.element() == der.COMMON_NAME:
-                if attribute.peek() not in (der.UTF8_STRING, der.PRINTABLE_STRING):
-                    return ""
-                found.append(str(attribute.read(attribute.peek()), "utf-8"))
+        members = names.inside(der.SET)
+        while members.more():
+            attribute = members.inside(der.SEQUENCE)
+            yield attribute.element(), attribute
+
+
+def _common_name(name):
+    found = []
+    for kind, value in attributes(name):
+        if kind == der.COMMON_NAME:
+            if value.peek() not in (der.UTF8_STRING, der.PRINTABLE_STRING):
+                return ""
+            found.append(str(value.read(value.peek()), "utf-8"))
     return found[0] if len(found) == 1 else ""
 
 

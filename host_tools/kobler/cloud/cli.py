@@ -124,7 +124,8 @@ def call(
         str,
         typer.Argument(
             metavar="METHOD",
-            help="read, write, describe, history, identify, diagnose, restart, cloud, request or scan.",
+            help="read, write, describe, history, upload, identify, diagnose, restart, cloud, renew, unlock, "
+            "request or scan.",
         ),
     ],
     arguments: Annotated[

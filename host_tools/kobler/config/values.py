@@ -9,7 +9,7 @@ import ipaddress
 import re
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 _UNITS_MS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 _SCALARS = {
@@ -228,17 +228,21 @@ def cloud_urls(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [cloud_url(value)]
 
 
+def _split(value: Any, what: str, allowed: str) -> tuple[SplitResult, int | None]:
+    if not isinstance(value, str) or not value.isascii() or not value.isprintable() or " " in value:
+        raise ValueError(f"{value!r} is not {what}; allowed: {allowed}")
+    try:
+        parts = urlsplit(value)
+        return parts, parts.port
+    except ValueError as e:
+        raise ValueError(f"{value!r}: {e}; allowed: {allowed}") from None
+
+
 def cloud_url(value: Any) -> CloudUrl:
     if isinstance(value, CloudUrl):
         return value
     allowed = "wss://HOST[:PORT]/PATH or mqtts://HOST[:PORT], always encrypted"
-    if not isinstance(value, str) or not value.isascii() or not value.isprintable() or " " in value:
-        raise ValueError(f"{value!r} is not an address of a broker; allowed: {allowed}")
-    try:
-        parts = urlsplit(value)
-        port = parts.port
-    except ValueError as e:
-        raise ValueError(f"{value!r}: {e}; allowed: {allowed}") from None
+    parts, port = _split(value, "an address of a broker", allowed)
     if parts.scheme not in {"wss", "mqtts"}:
         raise ValueError(f"{value!r}: the scheme {parts.scheme!r} is not known; allowed: {allowed}")
     if parts.username is not None or parts.fragment:
@@ -258,13 +262,7 @@ def est_url(value: Any) -> EstUrl:
     if isinstance(value, EstUrl):
         return value
     allowed = "https://HOST[:PORT]; its path is /.well-known/est always, and what may follow is the `label`"
-    if not isinstance(value, str) or not value.isascii() or not value.isprintable() or " " in value:
-        raise ValueError(f"{value!r} is not the address of an EST server; allowed: {allowed}")
-    try:
-        parts = urlsplit(value)
-        port = parts.port
-    except ValueError as e:
-        raise ValueError(f"{value!r}: {e}; allowed: {allowed}") from None
+    parts, port = _split(value, "the address of an EST server", allowed)
     if parts.scheme != "https" or not parts.hostname or parts.netloc.startswith("[") or port == 0:
         raise ValueError(f"{value!r} is not the address of an EST server; allowed: {allowed}")
     if parts.username is not None:
