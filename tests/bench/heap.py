@@ -39,7 +39,16 @@ _RUNNING = (
     _FORGOTTEN[3],
 )  # fmt: skip
 # Imported for an enrolment only, while nothing else runs.
-_ENROLMENT = ("trust.der", "trust.p256", "trust.csr", "trust.x509", "trust.switch", "trust.vault", "trust.enrol")
+_ENROLMENT = (
+    "trust.der",
+    "trust.p256",
+    "trust.csr",
+    "trust.x509",
+    "trust.rsa",
+    "trust.switch",
+    "trust.vault",
+    "trust.enrol",
+)
 
 
 def _on_the_unit(names: str) -> str:

@@ -19,14 +19,16 @@ from pathlib import Path
 
 import pytest
 import serial
+from kobler.pki import secret
 from leaks import forms, leaks, private_number
 from running_coupler import Caller, Coupler
 
 pytestmark = [pytest.mark.board, pytest.mark.filterwarnings("ignore:set(Daemon|Name):DeprecationWarning")]
 
 PASSWORD = "Kx8-plant-room-7Qz"
+EST_PASSWORD = "Vn4-one-time-9Lw"
 DEMO = Path(__file__).parents[2] / "host_tools" / "kobler" / "sim" / "demo.toml"
-_WIFI = f'[[network.fallback]]\nkind = "wifi"\nssid = "plant"\npassword = "{PASSWORD}"\n\n[cloud]'
+_WIFI = f'[[network.fallback]]\nkind = "wifi"\nssid = "plant"\npassword = "{PASSWORD}"\n\n[est]\nurl = "https://localhost:1"\n\n[cloud]'
 CONFIG = DEMO.read_text(encoding="utf-8").replace("[cloud]", _WIFI, 1)
 CALLS: list[tuple[str, dict[str, object]]] = [
     ("describe", {}),
@@ -38,6 +40,8 @@ CALLS: list[tuple[str, dict[str, object]]] = [
     ("request", {"bus": "field", "unit": 17, "pdu": "0300000001"}),
     ("scan", {"bus": "field", "from": 1, "to": 2, "timeout": 20}),
     ("upload", {"what": "/etc/key.der", "url": "https://localhost:1/"}),
+    ("read", {"point": "/etc/bootstrap"}),
+    ("renew", {}),
     ("upload", {"url": "https://localhost:1/"}),
     ("unlock", {"token": "a.b.c"}),
     ("identify", {}),
@@ -60,6 +64,9 @@ CRASHES = (
     "c.load_cert_chain(h.read_file(switch.KEY),h.read_file(switch.KEY))",
     "c.load_cert_chain(h.read_file(switch.CERT),h.read_file(switch.KEY)[:60])",
     "h.board['nonesuch']",
+    "x509.Certificate(h.read_file(switch.BOOTSTRAP))",
+    "enrol.stage(h,'bootstrap',h.read_file(switch.BOOTSTRAP)[1:],'')",
+    "from coupler.trust import anchors;anchors.read(h.read_file(switch.BOOTSTRAP))",
     "from coupler import compose;compose.check(h,h.read_file(switch.CONFIG)+b'}')",
 )
 
@@ -100,6 +107,19 @@ def key_of(coupler: Coupler) -> bytes:
     return private_number(bytes.fromhex(text.strip()))
 
 
+def said_by(coupler: Coupler, *command: str) -> bytes:
+    shell = [sys.executable, "-P", "-m", "kobler", *command, "--port", coupler.usb]
+    environment = {**os.environ, secret.EST: "line-7:" + EST_PASSWORD}
+    done = subprocess.run(shell, capture_output=True, timeout=120, check=False, env=environment)
+    assert done.returncode == 0, done.stderr.decode()
+    return done.stdout + done.stderr
+
+
+def provisioned(coupler: Coupler, *options: str) -> bytes:
+    """What `kobler provision` says; the coupler keeps its configuration."""
+    return said_by(coupler, "provision", "--json", "--state", str(coupler.state), *options)
+
+
 def test_the_search_finds_a_planted_key_in_every_form() -> None:
     secret = bytes(range(7, 255, 8)) + b"\x9c"
     assert len(secret) == 32
@@ -112,15 +132,15 @@ def test_the_search_finds_a_planted_key_in_every_form() -> None:
 
 
 def test_nothing_that_a_coupler_says_has_its_key_or_password_in_it(coupler: Coupler) -> None:
+    heard = [provisioned(coupler, "--est", "unit", "--est-roots", str(coupler.state / "pki" / "ca.pem"))]
     key = key_of(coupler)
     coupler.wait(lambda kind, _: kind == "telemetry", 90)
-    heard: list[bytes] = []
     wire, caller = Wire(coupler.usb), Caller(coupler)
     try:
         for method, arguments in CALLS:
             heard.append(json.dumps(caller.call(method, **arguments)).encode())
         heard.append(json.dumps(caller.call("restart")).encode())
-        wire.type(b"", b"kobler: firmware", 60)
+        wire.type(b"", b"kobler: no new certificate:", 60)  # the EST secret is in use
         coupler.wait(lambda kind, _: kind == "telemetry", 90)
         wire.type(b"\x03", b">>> ")
         for line in CRASHES:
@@ -132,18 +152,15 @@ def test_nothing_that_a_coupler_says_has_its_key_or_password_in_it(coupler: Coup
     console = bytes(wire.said)
     # The observer was there: it saw the starts, and errors of every kind.
     assert console.count(b"kobler: firmware") >= 2
-    assert console.count(b"Traceback") >= 9, console[-4000:]
+    assert console.count(b"Traceback") >= 12, console[-4000:]
     coupler.wait(lambda kind, _: kind == "telemetry", 90)
 
-    for command in (["doctor", "--json"], ["provision", "--json", "--state", str(coupler.state)]):
-        shell = [sys.executable, "-P", "-m", "kobler", *command, "--port", coupler.usb]
-        done = subprocess.run(shell, capture_output=True, timeout=120, check=False)
-        assert done.returncode == 0, done.stderr.decode()
-        heard += [done.stdout, done.stderr]
+    heard += [said_by(coupler, "doctor", "--json"), provisioned(coupler)]
     after = key_of(coupler)
     assert after != key
     kinds = {topic.split("/")[2] for topic, _ in coupler.heard}
     assert {"telemetry", "presence", "reported", "result"} <= kinds
     heard += [console, coupler.log().encode(), *(payload for _, payload in coupler.heard)]
-    for name, secret in (("old key", key), ("new key", after), ("Wi-Fi password", PASSWORD.encode())):
-        assert leaks(secret, heard) == [], name
+    words = {"Wi-Fi password": PASSWORD.encode(), "EST password": EST_PASSWORD.encode()}
+    for name, hidden in {"old key": key, "new key": after, **words}.items():
+        assert leaks(hidden, heard) == [], name

@@ -17,7 +17,7 @@ from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import pkcs7
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
@@ -35,12 +35,22 @@ def _usage(**bits: bool) -> x509.KeyUsage:
 
 
 class Authority:
-    """A root, or with `above` an intermediate; all keys are on P-256."""
+    """A root, or with `above` an intermediate; its key is on P-256, or with `bits` RSA's.
 
-    def __init__(self, name: str, above: Authority | None = None, years: int = 10) -> None:
+    purpose: what it may issue for, None: anything."""
+
+    def __init__(
+        self,
+        name: str,
+        above: Authority | None = None,
+        years: int = 10,
+        bits: int | None = None,
+        purpose: x509.ObjectIdentifier | None = None,
+    ) -> None:
         self.name = _name(name)
-        self.key = ec.generate_private_key(ec.SECP256R1())
+        self.key: Any = rsa.generate_private_key(65537, bits) if bits else ec.generate_private_key(ec.SECP256R1())
         self.years = years
+        self.purpose = purpose
         self.certificate = (above or self).certify(self)
 
     @property
@@ -50,7 +60,8 @@ class Authority:
     def certify(self, other: Authority) -> x509.Certificate:
         """Another authority's key, or its own."""
         days = (-1.0, 365.0 * other.years)
-        return self.sign(other.name, other.key.public_key(), days, usage=_usage(key_cert_sign=True), ca=True)
+        public = other.key.public_key()
+        return self.sign(other.name, public, days, usage=_usage(key_cert_sign=True), ca=True, purpose=other.purpose)
 
     def sign(
         self,

@@ -27,6 +27,7 @@ both = pytest.mark.parametrize("interpreter", INTERPRETERS)
 one_of_them = pytest.mark.parametrize("interpreter", ["micropython"])
 
 OTHER = x509.SubjectAlternativeName([x509.DNSName("other")])
+COMMON_NAME = [x509.NameAttribute(x509.NameOID.COMMON_NAME, UNIT_ID)]
 
 
 class World:
@@ -201,6 +202,18 @@ def test_not_yet_means_the_same_request_again(world: World, server: EstServer) -
     assert len(bodies) == 4 and len(set(bodies)) == 1, "through restarts, with the key that was made for it"
 
 
+def below(**options: Any) -> Any:
+    """A step in which another authority below the root issues, and comes along."""
+
+    def step(server: EstServer, seen: Any, request: Any) -> Answer:
+        other = Authority("Below", server.root, **options)
+        return answer(certs_only(other.certificate, server.issue(request, by=other)))
+
+    return step
+
+
+AGREES = x509.KeyUsage(False, False, False, False, True, False, False, False, False)
+
 NETWORK = (30, 60)  # seconds until the next try, the first time
 REFUSED = (43200 // 4, 43200)
 
@@ -226,8 +239,7 @@ REFUSED = (43200 // 4, 43200)
         ("simplereenroll", issues(key=lambda *_: ec.generate_private_key(ec.SECP256R1()).public_key()), "key", REFUSED),
         ("simplereenroll", issues(days=(-9, -1)), "expired", REFUSED),
         ("simplereenroll", issues(days=(2, 9)), "not valid yet", REFUSED),
-        ("simplereenroll", issues(names=OTHER), "other names", REFUSED),
-        ("simplereenroll", issues(names=None), "other names", REFUSED),
+        ("simplereenroll", issues(names=OTHER), "not asked for: other", REFUSED),
         (
             "simplereenroll",
             issues(subject=x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "other")])),
@@ -235,6 +247,14 @@ REFUSED = (43200 // 4, 43200)
             REFUSED,
         ),
         ("simplereenroll", issues(purpose=ExtendedKeyUsageOID.SERVER_AUTH), "not for clients", REFUSED),
+        ("simplereenroll", issues(usage=AGREES), "key usage has no digitalSignature", REFUSED),
+        ("simplereenroll", below(bits=1024), "'Below' has an RSA key of 1024 bits: too short, at least 2048", REFUSED),
+        (
+            "simplereenroll",
+            below(purpose=ExtendedKeyUsageOID.SERVER_AUTH),
+            "'Below' is an authority, but not for clients",
+            REFUSED,
+        ),
         ("simplereenroll", issues(ca=True), "authority", REFUSED),
         ("simplereenroll", issues(by=Authority("Issuer")), "Issuer", REFUSED),
     ],
@@ -250,6 +270,42 @@ def test_what_goes_wrong_is_named_and_the_old_certificate_stays(
     assert failed["report"]["not_after"] == int(old.not_valid_after_utc.timestamp())
     assert ("next.der" in failed["files"]) == (operation == "simplereenroll" and pause != REFUSED)
     assert done["report"]["state"] == "valid" and world.certificate != old and world.whole()
+
+
+@both
+def test_authorities_with_rsa_keys_issue_and_renew(world: World) -> None:
+    world.root = Authority("Root", bits=4096)
+    world.issuer = Authority("Issuer", world.root, bits=2048)
+    world.given("a:b")
+    with running(world.issuer, world.root, world.folder) as server:
+        server.users = {"a:b"}
+        line, renewed = world.run(server, steps=2, renew=[1])
+    assert line["report"]["state"] == renewed["report"]["state"] == "valid", (line, renewed)
+    assert world.certificate == server.issued[1] != server.issued[0] and world.whole()
+    assert world.certificate.signature_algorithm_oid == x509.SignatureAlgorithmOID.RSA_WITH_SHA256
+    assert world.read("ca.der") == world.root.der
+    assert "coupler.trust.rsa" not in line["modules"] or world.interpreter == "cpython", "what was needed is forgotten"
+
+
+@one_of_them
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"names": None},
+        {"names": x509.SubjectAlternativeName([x509.DNSName(UNIT_ID)])},
+        {"subject": x509.Name([x509.NameAttribute(x509.NameOID.ORGANIZATION_NAME, "Example"), *COMMON_NAME])},
+    ],
+    ids=["no names", "one name", "organization"],
+)
+def test_what_the_authority_adds_to_the_subject_and_leaves_out_of_the_names_is_its_business(
+    world: World, server: EstServer, changes: dict[str, Any]
+) -> None:
+    world.born()
+    whole = [x509.UniformResourceIdentifier(f"urn:dev:kobler:{UNIT_ID}"), x509.DNSName(UNIT_ID)]
+    server.script["simplereenroll"] = [issues(**changes), issues(names=x509.SubjectAlternativeName(whole))]
+    for line in world.run(server, steps=2, renew=[1]):  # the second time they are all there again
+        assert line["report"]["error"] is None, line["report"]
+    assert len(server.issued) == 2 and world.certificate == server.issued[1]
 
 
 @both

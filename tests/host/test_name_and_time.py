@@ -8,11 +8,12 @@ import ipaddress
 import socket
 import struct
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from time_server import Ntp, time_now
 from uplink_peers import CONNACK, Server, settings, silence, then, ws
 from uplink_world import INTERPRETERS, Ca, Loop, free_port, unit
 
@@ -224,46 +225,16 @@ def test_a_silent_dns_server_is_named_and_stops_nothing(loop: Loop, files: Path)
             assert one.until(lambda r: r["longest_ms"] < 100)
 
 
-class Ntp:
-    """A time server on loopback; answer(request) -> the datagrams it sends."""
-
-    def __init__(self, loop: Loop, answer: Callable[[bytes], list[bytes]]) -> None:
-        self._loop = loop
-
-        class Protocol(asyncio.DatagramProtocol):
-            def connection_made(self, transport: asyncio.BaseTransport) -> None:
-                self.transport = cast(asyncio.DatagramTransport, transport)
-
-            def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
-                for packet in answer(data):
-                    self.transport.sendto(packet, addr)
-
-        async def start() -> asyncio.BaseTransport:
-            return (await asyncio.get_running_loop().create_datagram_endpoint(Protocol, ("127.0.0.1", 0)))[0]
-
-        self._transport = loop.call(start())
-        self.name = f"127.0.0.1:{self._transport.get_extra_info('sockname')[1]}"
-
-    def close(self) -> None:
-        self._loop.loop.call_soon_threadsafe(self._transport.close)
-
-
-def time_now(request: bytes, ahead: float = 0, first: int = 0x24, stratum: int = 2) -> bytes:
-    now = time.time() + 2208988800 + ahead
-    stamp = struct.pack(">II", int(now), int(now % 1 * 4294967296))
-    return bytes((first, stratum)) + bytes(10) + b"DENY" + bytes(8) + request[40:48] + stamp + stamp
-
-
 @both
-def test_the_time_comes_from_the_first_server_that_is_to_be_believed(loop: Loop, files: Path, interpreter: str) -> None:
+def test_the_time_comes_from_the_first_server_that_is_to_be_believed(files: Path, interpreter: str) -> None:
     def forged_then_true(request: bytes) -> list[bytes]:
         forged = time_now(bytes(48), ahead=1e8)
         return [b"", forged, time_now(request, ahead=3600)]
 
     servers = [
-        Ntp(loop, lambda request: [time_now(request, stratum=0)]),
-        Ntp(loop, lambda request: [time_now(request, first=0xE4)]),
-        Ntp(loop, forged_then_true),
+        Ntp(lambda request: [time_now(request, stratum=0)]),
+        Ntp(lambda request: [time_now(request, first=0xE4)]),
+        Ntp(forged_then_true),
     ]
     try:
         names = ["127.0.0.1:bad", *(server.name for server in servers)]
@@ -278,12 +249,12 @@ def test_the_time_comes_from_the_first_server_that_is_to_be_believed(loop: Loop,
 
 
 @both
-def test_a_time_before_the_last_one_needs_two_servers(loop: Loop, files: Path, interpreter: str) -> None:
+def test_a_time_before_the_last_one_needs_two_servers(files: Path, interpreter: str) -> None:
     servers = [
-        Ntp(loop, lambda request: []),
-        Ntp(loop, lambda request: [time_now(request, ahead=1e7)]),
-        Ntp(loop, lambda request: [time_now(request)]),
-        Ntp(loop, lambda request: [time_now(request, ahead=3)]),
+        Ntp(lambda request: []),
+        Ntp(lambda request: [time_now(request, ahead=1e7)]),
+        Ntp(lambda request: [time_now(request)]),
+        Ntp(lambda request: [time_now(request, ahead=3)]),
     ]
     names = [server.name for server in servers]
     poisoned = int((time.time() + 1e8) * 1000)
@@ -301,8 +272,8 @@ def test_a_time_before_the_last_one_needs_two_servers(loop: Loop, files: Path, i
             server.close()
 
 
-def test_when_no_server_is_good_it_says_why(loop: Loop, files: Path) -> None:
-    server = Ntp(loop, lambda request: [time_now(request, stratum=0)])
+def test_when_no_server_is_good_it_says_why(files: Path) -> None:
+    server = Ntp(lambda request: [time_now(request, stratum=0)])
     try:
         with unit("micropython", files, {"port": 1}, ntp=[server.name]) as one:
             assert "refused: DENY" in one.until(lambda r: "no_time" in r)["no_time"]

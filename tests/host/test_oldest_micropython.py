@@ -22,6 +22,7 @@ _MODULES = (
     "test_pdu", "test_rtu", "test_client", "test_mbap", "test_poller", "test_codec", "test_encode", "test_report",
     "test_table", "test_write", "test_journal",
     "test_mqtt", "test_senml", "test_plain", "test_session", "test_dns", "test_sntp", "test_der", "test_pkcs7",
+    "test_rsa",
 )  # fmt: skip
 
 

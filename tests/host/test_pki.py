@@ -211,6 +211,12 @@ def test_a_root_on_a_medium_signs_a_second_intermediate_and_takes_one_back(
                 openssl("verify", *arguments, str(lost))
         before = second.crl_pem.read_bytes()
         assert not second.refresh_crl() and second.crl_pem.read_bytes() == before
+        there = second.entries()
+        with pytest.raises(
+            KoblerError, match="the root has revoked this authority, nobody takes what it signs; make a new one"
+        ):
+            second.issue_client("later")
+        assert second.entries() == there
 
 
 @pytest.mark.parametrize(

@@ -238,8 +238,8 @@ def test_an_answer_of_an_authority_that_the_unit_must_not_take(tmp_path: Path, c
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"curve": ec.SECP384R1()}, "no P-256 key; units know no other"),
-        ({"digest": hashes.SHA384()}, "not signed with ECDSA and SHA-256; units know no other"),
+        ({"curve": ec.SECP384R1()}, "'Other 1' has a key on secp384r1; units know P-256, and RSA"),
+        ({"digest": hashes.SHA384()}, "is not signed with ECDSA or RSA"),
     ],
 )
 def test_an_authority_whose_signatures_the_unit_cannot_check_is_named(
@@ -311,11 +311,11 @@ def test_the_unit_itself_refuses_a_chain_that_its_broker_would_not_take(
         board.hal.now_ms = lambda: int(now * 1000)
     der = certificate.public_bytes(serialization.Encoding.DER)
     try:
-        one.stage(der, [middle], root, None)
+        one.stage({"cert": der, "ca": root})
         if words:
             with pytest.raises(KoblerError, match=f"refused while switching .*{words}"):
-                one.switch(der)
+                one.switch(der, [middle])
         else:
-            assert one.switch(der).fingerprint == certificate.fingerprint(hashes.SHA256()).hex()
+            assert one.switch(der, [middle]).fingerprint == certificate.fingerprint(hashes.SHA256()).hex()
     finally:
         one.restart()

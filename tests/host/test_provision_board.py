@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import json
 import re
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Coroutine, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 import certifi
 import pytest
+from board_at_port import IDENTITY, Unit, invoke, private_key, unit
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
@@ -26,19 +23,15 @@ from kobler.build import Build, build
 from kobler.config import compile_config, load
 from kobler.errors import KoblerError, UsageError
 from kobler.pki import Authority
+from kobler.pki.requests import Answer
 from kobler.provision import Provisioned, provision
 from kobler.provision.cli import provision as command
-from kobler.sim.board import Board
-from kobler.sim.flash import Flash
-from littlefs import LittleFS
 from other_authority import OtherAuthority, pem
 from typer import Typer
 from typer.testing import CliRunner
 
 pytestmark = pytest.mark.filterwarnings("ignore:set(Daemon|Name):DeprecationWarning")  # pyserial's
 
-SIZE = 4 << 20
-IDENTITY = ("ca.der", "cert.der", "config.json", "identity", "key.der")
 SITE = """
 [device]
 name = "test"
@@ -70,99 +63,10 @@ def config(site: Path) -> bytes:
     return compile_config(load(site))
 
 
-class Unit:
-    """A virtual board that runs beside the test, which blocks as `kobler provision` does."""
-
-    def __init__(self, path: Path, built: Build) -> None:
-        self.vfs = next(part for part in built.layout if part.name == "vfs")
-        flash = Flash(path, SIZE)
-        for offset, file in built.regions:
-            flash.program(offset, file.read_bytes())
-        flash.close()
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever)
-        self._thread.start()
-        self.board = self.run(self._start(path))
-        self.wire = bytearray()
-        write, feed = self.board.usb.write, self.board.processor.write
-        self.board.usb.write = lambda data: (self.wire.extend(data), write(data))[1]  # type: ignore[method-assign]
-        self.board.processor.write = lambda data: (self.wire.extend(data), feed(data))[1]  # type: ignore[method-assign]
-
-    async def _start(self, path: Path) -> Board:
-        board = Board(path, flash_size=SIZE)
-        await board.start()
-        return board
-
-    def run(self, task: Coroutine[Any, Any, Any]) -> Any:
-        return asyncio.run_coroutine_threadsafe(task, self._loop).result(30)
-
-    def cut_power_after(self, operations: int) -> None:
-        async def arm() -> None:
-            self.board.cut_power_after(operations)
-
-        self.run(arm())
-
-    def files(self) -> dict[str, bytes]:
-        """/etc as a foreign littlefs finds it in the flash."""
-        fs = self.volume()
-        found = {}
-        for name in fs.listdir("/etc") if "etc" in fs.listdir("/") else []:
-            with fs.open("/etc/" + name, "rb") as file:
-                found[name] = file.read()
-        return found
-
-    def replace_files(self, image: bytes) -> None:
-        """Another file system, put there while the board has no power."""
-
-        async def replace() -> None:
-            await self.board.power_off()
-            self.board.flash.power(True)
-            self.board.flash.erase(self.vfs.offset, self.vfs.size)
-            self.board.flash.program(self.vfs.offset, image)
-            await self.board.power_on()
-
-        self.run(replace())
-
-    def volume(self) -> LittleFS:
-        """The files in the flash as they are now; a copy of them."""
-        fs = LittleFS(block_size=4096, block_count=self.vfs.size // 4096, mount=False)
-        fs.context.buffer = bytearray(self.board.flash.read(self.vfs.offset, self.vfs.size))
-        fs.mount()
-        return fs
-
-    def said_since(self, start: int, text: bytes) -> None:
-        limit = time.monotonic() + 15
-        while text not in self.wire[start:]:
-            assert time.monotonic() < limit, bytes(self.wire[start:])
-            time.sleep(0.05)
-
-    def close(self) -> None:
-        self.run(self.board.stop())
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
-
-
-@contextmanager
-def unit(path: Path, built: Build) -> Iterator[Unit]:
-    it = Unit(path, built)
-    try:
-        yield it
-    finally:
-        it.close()
-
-
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory, built: Build) -> Iterator[Unit]:
     with unit(tmp_path_factory.mktemp("board") / "flash.bin", built) as it:
         yield it
-
-
-def private_key(der: bytes) -> ec.EllipticCurvePrivateKey:
-    # OpenSSL's DER reader takes SEC 1's ECPrivateKey as it is
-    key = serialization.load_der_private_key(der, None)
-    assert isinstance(key, ec.EllipticCurvePrivateKey)
-    return key
 
 
 def check_identity(files: dict[str, bytes], authority: Authority, it: Unit) -> x509.Certificate:
@@ -401,12 +305,6 @@ def test_further_roots_are_trusted_besides_the_authoritys_own(shared: Unit, site
     assert "--trust does not go with --batch" in str(both.exception)
 
 
-def invoke(*arguments: str) -> Any:
-    app = Typer()
-    app.command()(command)
-    return CliRunner().invoke(app, list(arguments))
-
-
 @pytest.mark.parametrize(
     "levels", [pytest.param(0, marks=pytest.mark.long), 1, pytest.param(2, marks=pytest.mark.long)]
 )
@@ -449,6 +347,27 @@ def test_an_external_authority_is_asked_by_files_and_the_key_waits_through_a_pow
     assert "no key of unit" in str(refused.exception) and "--csr-out" in str(refused.exception)
 
 
+def test_an_external_authority_may_have_rsa_keys_of_4096_bits_from_the_root_down(
+    shared: Unit, authority: Authority, config: bytes, tmp_path: Path
+) -> None:
+    provision(shared.board.usb_url, authority, config)
+    port, request = ("--port", shared.board.usb_url), tmp_path / "unit.csr"
+    assert invoke(*port, "--csr-out", str(request)).exit_code == 0
+    weak = OtherAuthority(keys=((4096,), (1024,)))
+    (tmp_path / "answer.pem").write_bytes(pem(weak.sign(request), *weak.chain))
+    refused = invoke(*port, "--cert-in", str(tmp_path / "answer.pem"))
+    assert "'Other 1' has an RSA key of 1024 bits" in str(refused.exception)
+    other = OtherAuthority(keys=((4096,), (4096,)))
+    certificate = other.sign(request)
+    (tmp_path / "answer.pem").write_bytes(pem(certificate, *other.chain))
+    done = invoke(*port, "--cert-in", str(tmp_path / "answer.pem"))
+    assert done.exit_code == 0, done.exception
+    after = shared.files()
+    assert after["cert.der"] == certificate.public_bytes(serialization.Encoding.DER)
+    assert after["ca.der"] == other.chain[0].public_bytes(serialization.Encoding.DER)
+    assert private_key(after["key.der"]).public_key() == certificate.public_key()
+
+
 def test_an_answer_that_is_not_the_units_is_refused_before_it_crosses_the_wire(
     shared: Unit, authority: Authority, config: bytes, tmp_path: Path
 ) -> None:
@@ -479,15 +398,17 @@ def test_the_unit_itself_refuses_a_chain_with_a_link_that_does_not_hold(
     class Careless:
         """An authority whose chain nobody on this side has looked at."""
 
-        ca_der = authority.ca_der
-        chain_der = [fake.chain[1].public_bytes(serialization.Encoding.DER)]
-        sign_csr = staticmethod(authority.sign_csr)
+        keep = False
+        chain = [fake.chain[1].public_bytes(serialization.Encoding.DER)]
+
+        def certify(self, csr_der: bytes, unit_id: str) -> Answer:
+            return Answer(authority.sign_csr(csr_der, unit_id), self.chain, authority.ca_der)
 
     class Short(Careless):
-        chain_der: list[bytes] = []
+        chain: list[bytes] = []
 
     for careless in (Careless(), Short()):
-        with pytest.raises(KoblerError, match=r"certificate is not signed by the CA: .*; it keeps what it had"):
+        with pytest.raises(KoblerError, match=r"refused while .* not trusted here: .*; it keeps what it had"):
             provision(shared.board.usb_url, careless, None)
         after = shared.files()
         assert {name: after[name] for name in IDENTITY} == before

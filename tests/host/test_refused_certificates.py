@@ -19,8 +19,9 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from kobler.sim.interpreter import micropython
+from other_authority import OtherAuthority
 from uplink_world import FIRMWARE, INTERPRETERS, Broker, Ca, Loop
 from uplink_world import unit as connected
 
@@ -45,10 +46,11 @@ for line in sys.stdin:
         if staged is None:
             answer = binascii.b2a_base64(enrol.begin(hal)).decode()
         else:
+            chain = [binascii.a2b_base64(one) for one in staged.pop("chain", ())]
             for name, text in staged.items():
                 data = binascii.a2b_base64(text)
                 enrol.stage(hal, name, data, switch.digest(data))
-            answer = enrol.commit(hal)["fingerprint"]
+            answer = enrol.commit(hal, None, chain)["fingerprint"]
         print(json.dumps([answer, None]))
     except Exception as error:
         print(json.dumps([None, type(error).__name__ + ": " + str(error)]))
@@ -88,9 +90,10 @@ class Unit:
         assert answer is not None, error
         return x509.load_der_x509_csr(base64.b64decode(answer))
 
-    def take(self, certificate: bytes, ca: bytes) -> tuple[str | None, str | None]:
+    def take(self, certificate: bytes, ca: bytes, *chain: bytes) -> tuple[str | None, str | None]:
         """(fingerprint, refusal)"""
-        return self._ask({"cert": base64.b64encode(certificate).decode(), "ca": base64.b64encode(ca).decode()})
+        cert, root, *between = (base64.b64encode(one).decode() for one in (certificate, ca, *chain))
+        return self._ask({"cert": cert, "ca": root, "chain": between})
 
     def identity(self) -> dict[str, bytes]:
         return {name: (self.etc / name).read_bytes() for name in IDENTITY}
@@ -128,32 +131,35 @@ def openssl(*arguments: object) -> bytes:
     return done.stdout
 
 
-def small_rsa(folder: Path) -> Path:
-    """A key of 512 bits, which OpenSSL still makes."""
-    path = folder / "rsa512.key"
-    openssl("genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:512", "-out", path)
+def rsa_key(folder: Path, bits: int) -> Path:
+    """Also of 512 bits, which OpenSSL still makes."""
+    path = folder / f"rsa{bits}.key"
+    if not path.exists():
+        openssl("genpkey", "-algorithm", "RSA", "-pkeyopt", f"rsa_keygen_bits:{bits}", "-out", path)
     return path
 
 
 def of_rsa(ca: Ca, request: x509.CertificateSigningRequest) -> bytes:
     """A certificate for a key of 512 bits."""
-    path = small_rsa(ca.folder)
+    path = rsa_key(ca.folder, 512)
     public = ca.folder / "rsa512.pub"
     openssl("pkey", "-in", path, "-pubout", "-out", public)
     return by_openssl(ca, request, "-force_pubkey", str(public))
 
 
-def rsa_authority(ca: Ca, request: x509.CertificateSigningRequest) -> tuple[bytes, bytes]:
-    """An authority of the same name whose key has 512 bits, and what it signed."""
+def rsa_authority(
+    ca: Ca, request: x509.CertificateSigningRequest, bits: int, digest: str = "-sha256"
+) -> tuple[bytes, bytes]:
+    """What an authority of the same name with an RSA key signed, and its own certificate."""
     folder = ca.folder / "rsa"
     folder.mkdir(exist_ok=True)
-    key = small_rsa(folder)
+    key = rsa_key(folder, bits)
     arguments = ("-key", key, "-subj", "/CN=Test CA", "-sha256", "-days", "30", "-out", folder / "ca.pem")
     openssl("req", "-x509", "-new", *arguments, "-addext", "keyUsage=critical,keyCertSign")
     other = Ca(folder / "unused")
     other.folder = folder
     root = x509.load_pem_x509_certificate((folder / "ca.pem").read_bytes()).public_bytes(DER)
-    return by_openssl(other, request, "-sha256", key=key), root
+    return by_openssl(other, request, digest, key=key), root
 
 
 def below(ca: Ca, request: x509.CertificateSigningRequest) -> bytes:
@@ -168,15 +174,15 @@ def large(ca: Ca, request: x509.CertificateSigningRequest) -> bytes:
 
 Make = Callable[[Ca, x509.CertificateSigningRequest], bytes]
 CASES: dict[str, tuple[str, Make]] = {
-    "expired": ("certificate has expired", lambda ca, csr: issued(ca, csr, days=(-5, -1))),
-    "not yet valid": ("certificate is not valid yet", lambda ca, csr: issued(ca, csr, days=(1, 5))),
+    "expired": (f"certificate of '{NAME}' has expired", lambda ca, csr: issued(ca, csr, days=(-5, -1))),
+    "not yet valid": (f"certificate of '{NAME}' is not valid yet", lambda ca, csr: issued(ca, csr, days=(1, 5))),
     "wrong name": ("certificate is for '0200000000ff', but this", lambda ca, csr: issued(ca, csr, "0200000000ff")),
     "no name": (
         "certificate is for '', but this unit",
         lambda ca, csr: ca._build(x509.Name([]), csr.public_key()).public_bytes(DER),
     ),
     "unknown authority": (
-        "was issued by 'Other CA', not by certificate of 'Test CA'",
+        "was issued by 'Other CA', which is not trusted here: unknown authority",
         lambda ca, csr: issued(Ca(ca.folder / "other", "Other CA"), csr),
     ),
     "fake root with the same name": (
@@ -187,7 +193,10 @@ CASES: dict[str, tuple[str, Make]] = {
         "certificate is not for this unit's key",
         lambda ca, csr: issued(ca, csr, key=ec.generate_private_key(ec.SECP256R1()).public_key()),
     ),
-    "truncated chain": ("was issued by 'Middle CA', not by certificate of 'Test CA'", below),
+    "truncated chain": (
+        "was issued by 'Middle CA', which is not trusted here: unknown authority, or a chain cut off",
+        below,
+    ),
     "truncated certificate": ("cut off", lambda ca, csr: issued(ca, csr)[:-9]),
     "SHA-1": ("is signed with ECDSA and SHA-1, not with", lambda ca, csr: by_openssl(ca, csr, "-sha1")),
     "RSA-512": ("certificate has an RSA key of 512 bits, not one of P-256", of_rsa),
@@ -211,9 +220,9 @@ def unit(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         one.close()
 
 
-def refusal(unit: Unit, certificate: bytes, ca: bytes) -> str:
+def refusal(unit: Unit, *certificates: bytes) -> str:
     before = unit.identity()
-    fingerprint, error = unit.take(certificate, ca)
+    fingerprint, error = unit.take(*certificates)
     assert fingerprint is None and error is not None and error.startswith("EnrolError: "), error
     assert unit.identity() == before
     return error
@@ -226,13 +235,48 @@ def test_it_is_refused_with_its_cause(unit: Unit, ca: Ca, case: str) -> None:
     assert words in error, error
 
 
-def test_an_authority_with_a_small_rsa_key_is_refused(unit: Unit, ca: Ca) -> None:
-    error = refusal(unit, *rsa_authority(ca, unit.request()))
-    assert "RSA" in error, error
+@pytest.mark.parametrize(
+    ("bits", "digest", "words"),
+    [
+        (512, "-sha256", "'Test CA' has an RSA key of 512 bits: too short, at least 2048"),
+        (1024, "-sha256", "'Test CA' has an RSA key of 1024 bits: too short, at least 2048"),
+        (2048, "-sha1", f"'{NAME}' is signed with RSA and SHA-1, not with SHA-256"),
+        (2048, "-sha384", f"'{NAME}' is signed with RSA and SHA-384, not with SHA-256"),
+    ],
+)
+def test_an_rsa_authority_that_is_too_weak_or_not_understood_is_refused(
+    unit: Unit, ca: Ca, bits: int, digest: str, words: str
+) -> None:
+    error = refusal(unit, *rsa_authority(ca, unit.request(), bits, digest))
+    assert words in error, error
 
 
 @pytest.mark.parametrize(
-    ("words", "days"), [("CA certificate has expired", (-5, -1)), ("CA certificate is not valid yet", (1, 5))]
+    ("authority", "leaf", "words"),
+    [
+        (
+            {"uses": (None, ExtendedKeyUsageOID.SERVER_AUTH)},
+            {},
+            "'Other 1' is an authority, but not for clients of TLS",
+        ),
+        ({"keys": ((2048,), (1024,))}, {}, "'Other 1' has an RSA key of 1024 bits: too short, at least 2048"),
+        ({"keys": ((2048,), (2048,))}, {"signs": False}, f"'{NAME}' is not for clients of TLS"),
+        ({}, {"server": True}, f"'{NAME}' is not for clients of TLS"),
+    ],
+    ids=["an authority for servers", "RSA-1024", "a key that must not sign", "a certificate for servers"],
+)
+def test_a_chain_that_is_not_for_clients_or_too_weak_is_refused(
+    unit: Unit, tmp_path: Path, authority: dict[str, Any], leaf: dict[str, Any], words: str
+) -> None:
+    other = OtherAuthority(**authority)
+    (tmp_path / "csr").write_bytes(unit.request().public_bytes(PEM))
+    found = (other.sign(tmp_path / "csr", **leaf), *other.chain)
+    error = refusal(unit, *(one.public_bytes(DER) for one in found))
+    assert words in error, error
+
+
+@pytest.mark.parametrize(
+    ("words", "days"), [("of 'Test CA' has expired", (-5, -1)), ("of 'Test CA' is not valid yet", (1, 5))]
 )
 def test_an_authority_out_of_its_time_is_refused(
     unit: Unit, ca: Ca, words: str, days: tuple[int, int], tmp_path: Path

@@ -28,6 +28,14 @@ MICROPYTHON = Path(os.environ.get("KOBLER_MICROPYTHON") or Path(sys.executable).
 needs_openssl = pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed")
 
 
+def signed_by(one: x509.Certificate, issuer: x509.Certificate) -> bool:
+    try:
+        one.check_signed_by(issuer)
+    except x509.CertificateError:
+        return False
+    return True
+
+
 @needs_openssl
 def test_openssl_verifies_the_units_request_and_reads_its_key(tmp_path: Path) -> None:
     private = p256.generate()
@@ -54,16 +62,16 @@ def test_the_authority_signs_the_units_request_and_the_unit_understands_the_cert
     assert unit.public_key == p256.public_key(private)
     assert unit.common_name() == UNIT
     (issuer,) = (x509.Certificate(one) for one in authority.chain_der)
-    assert unit.signed_by(issuer) and issuer.signed_by(ca)
-    assert not unit.signed_by(ca)
-    assert ca.signed_by(ca)
-    assert not ca.signed_by(unit)
+    assert signed_by(unit, issuer) and signed_by(issuer, ca)
+    assert not signed_by(unit, ca)
+    assert signed_by(ca, ca)
+    assert not signed_by(ca, unit)
     assert unit.serial == host.serial_number
     assert unit.not_before == host.not_valid_before_utc.timestamp()
     assert unit.not_after == host.not_valid_after_utc.timestamp()
     assert unit.fingerprint() == host.fingerprint(hashes.SHA256())
     other = Authority.open_or_create(tmp_path / "other")
-    assert not unit.signed_by(x509.Certificate(other.chain_der[0]))
+    assert not signed_by(unit, x509.Certificate(other.chain_der[0]))
 
 
 def micropython(code: str, *options: str, path: Path = FIRMWARE) -> str:
@@ -149,7 +157,7 @@ def agrees(data: bytes) -> x509.Certificate:
 # Some roots have a serial number of 0.
 @pytest.mark.filterwarnings("ignore:Parsed a serial number")
 def test_the_roots_of_the_public_web_are_read_as_cryptography_reads_them() -> None:
-    found = 0
+    found, checked = 0, set()
     for host in host_x509.load_pem_x509_certificates(Path(certifi.where()).read_bytes()):
         data = host.public_bytes(Encoding.DER)
         if host.version is not host_x509.Version.v3:
@@ -159,9 +167,13 @@ def test_the_roots_of_the_public_web_are_read_as_cryptography_reads_them() -> No
         unit = agrees(data)
         assert unit.is_ca
         found += 1
-        if unit.public_key is not None and unit.signature_name() == "ECDSA and SHA-256":
+        if unit.signature_name() == "RSA and SHA-256" or (
+            unit.public_key is not None and unit.signature_name() == "ECDSA and SHA-256"
+        ):
             unit.check_signed_by(unit)
+            checked.add(unit.key_name())
     assert found > 80
+    assert {"a key on P-256", "an RSA key of 2048 bits", "an RSA key of 4096 bits"} <= checked
 
 
 def test_names_and_times_of_all_kinds_are_read_as_cryptography_reads_them() -> None:
@@ -216,8 +228,14 @@ P256_KEY = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256")
 WEAK = [
     ((*P256_KEY, "-sha1"), "signed with ECDSA and SHA-1, not with"),
     ((*P256_KEY, "-sha384"), "signed with ECDSA and SHA-384, not with"),
-    (("-newkey", "rsa:512"), "signed with RSA and SHA-256, not with"),
+    (("-newkey", "rsa:512"), "has an RSA key of 512 bits: too short, at least 2048"),
+    (("-newkey", "rsa:1024"), "has an RSA key of 1024 bits: too short, at least 2048"),
     (("-newkey", "rsa:2048", "-sha1"), "signed with RSA and SHA-1, not with"),
+    (("-newkey", "rsa:2048", "-sha384"), "signed with RSA and SHA-384, not with"),
+    (("-newkey", "rsa:2048", "-sha512"), "signed with RSA and SHA-512, not with"),
+    (("-newkey", "rsa:2048", "-sigopt", "rsa_padding_mode:pss"), "signed with RSASSA-PSS, not with"),
+    (("-newkey", "rsa-pss"), "signed with RSASSA-PSS, not with"),
+    (("-newkey", "ed25519"), "signed with 1.3.101.112, not with"),
     (("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-384", "-sha256"), "has a key on the curve 1.3.132.0.34"),
 ]
 
@@ -228,4 +246,16 @@ def test_weak_certificates_are_read_and_not_trusted(options: tuple[str, ...], wo
     found = x509.Certificate(self_signed(tmp_path, *options))
     with pytest.raises(x509.CertificateError, match=words):
         x509.check_chain(found, [], [found])
-    assert not found.signed_by(found)
+    assert not signed_by(found, found)
+
+
+@needs_openssl
+@pytest.mark.parametrize("options", [("rsa:2048",), ("rsa:3072",), ("rsa:4096",), ("rsa:2050",),
+                                     ("rsa:2048", "-pkeyopt", "rsa_keygen_pubexp:3"),
+                                     ("rsa:2048", "-pkeyopt", "rsa_keygen_pubexp:4294967295")])  # fmt: skip
+def test_rsa_certificates_of_openssl_are_trusted(options: tuple[str, ...], tmp_path: Path) -> None:
+    found = x509.Certificate(self_signed(tmp_path, "-newkey", *options))
+    x509.check_chain(found, [], [found])
+    assert found.public_key is None and found.key_name() == f"an RSA key of {options[0][4:]} bits"
+    spoilt = x509.Certificate(found.der[:-1] + bytes((found.der[-1] ^ 1,)))
+    assert signed_by(found, found) and not signed_by(spoilt, found)

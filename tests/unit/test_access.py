@@ -7,9 +7,10 @@ from bus_fakes import Hal
 from check import raises
 from coupler.access import methods, raw
 from coupler.access.errors import Refused
-from coupler.access.writes import allowed, write
+from coupler.access.writes import write
 from coupler.bus.errors import BusError
 from coupler.points.table import Table
+from coupler.trust.roles import allowed
 
 WRITABLE = {"role": "operator", "min": 10, "max": 30, "verify": True}
 
@@ -80,8 +81,8 @@ class Unit:
         error = raises(Refused, self.write, name, value, role)
         return error.status, str(error)
 
-    def call(self, name, arguments):
-        return done(methods.call(self, name, arguments, "operator"))
+    def call(self, name, arguments, role="operator"):
+        return done(methods.call(self, name, arguments, role))
 
 
 def done(coroutine):
@@ -275,6 +276,33 @@ def test_methods():
     unit.device.faults = ["timeout"]
     assert unit.call("request", {"bus": "field", "unit": 1, "pdu": "0300640001"})[0] == 504
     assert unit.call("scan", {"bus": "field", "parity": "mark"})[0] == 400
+
+
+def test_a_method_wants_a_role():
+    unit = Unit()
+    for name in ("restart", "renew", "cloud", "request", "scan", "upload"):
+        for role in ("viewer", "nobody", "", None):
+            status, answer = unit.call(name, {}, role)
+            assert status == 403 and name in answer["error"], (name, role)
+    for name in ("read", "describe", "diagnose", "history", "identify", "unlock", "write"):
+        assert unit.call(name, {}, "nobody")[0] == 403
+    assert unit.call("read", {"point": "field/ahu/setpoint"}, "viewer")[0] == 200
+    assert unit.call("write", {"point": "field/ahu/setpoint", "value": 22}, "viewer")[0] == 403
+    assert unit.call("write", {"point": "field/ahu/limit", "value": 1}, "operator")[0] == 403
+
+
+def test_a_renewal_is_begun_once_an_hour_where_there_is_a_server():
+    unit = Unit()
+    unit.expiry = None
+    assert unit.call("renew", {})[0] == 409
+    unit.expiry = unit
+    unit.url = None
+    assert unit.call("renew", {})[0] == 409
+    unit.url = "https://est.example.com"
+    granted = [True, False]
+    unit.renew = lambda: granted.pop(0)
+    assert unit.call("renew", {}) == (202, {"boot": 1})
+    assert unit.call("renew", {}) == (429, {"error": "it was renewed within the hour"})
 
 
 def test_a_restart_comes_after_its_answer():

@@ -160,6 +160,7 @@ def test_what_does_not_fit_together_is_refused_and_nothing_changes():
     wrong_ca = certificate("CA", p256.public_key(99), key=99, extensions=(CA,))
     no_ca = certificate("CA", p256.public_key(CA_KEY))
     no_signer = certificate("CA", p256.public_key(CA_KEY), extensions=(CA, (b"\x55\x1d\x0f", b"\x03\x02\x07\x80")))
+    server_only = (b"\x55\x1d\x25", b"\x30\x0a\x06\x08\x2b\x06\x01\x05\x05\x07\x03\x01")
     strange = (NOT_CA, (b"\x55\x1d\x7f", b"\x05\x00"))
     cases = (
         ("certificate is not for this unit's key", lambda h, r: _stage(h, "cert", certificate(ID, other))),
@@ -167,13 +168,15 @@ def test_what_does_not_fit_together_is_refused_and_nothing_changes():
             "certificate is for 'someone'",
             lambda h, r: _stage(h, "cert", certificate("someone", _requested_key(r))),
         ),
-        ("is not signed by the CA", lambda h, r: _stage(h, "ca", wrong_ca)),
-        ("is not signed by the CA", lambda h, r: _stage(h, "ca", no_ca)),
-        ("is not signed by the CA", lambda h, r: _stage(h, "ca", no_signer)),
-        ("is not signed by the CA", lambda h, r: _answer(h, r, issuer="CB")),
-        ("certificate is not valid yet", lambda h, r: _answer(h, r, years=(28, 35))),
-        ("certificate has expired", lambda h, r: _answer(h, r, years=(25, 26))),
-        ("CA certificate has expired", lambda h, r: _answer(h, r, ca=authority(years=(25, 26)))),
+        ("is not signed by the key of certificate of 'CA'", lambda h, r: _stage(h, "ca", wrong_ca)),
+        ("certificate of 'CA' may not issue certificates", lambda h, r: _stage(h, "ca", no_ca)),
+        ("certificate of 'CA' may not issue certificates", lambda h, r: _stage(h, "ca", no_signer)),
+        ("was issued by 'CB', which is not trusted here", lambda h, r: _answer(h, r, issuer="CB")),
+        ("certificate of '%s' is not valid yet" % ID, lambda h, r: _answer(h, r, years=(28, 35))),
+        ("certificate of '%s' has expired" % ID, lambda h, r: _answer(h, r, years=(25, 26))),
+        ("certificate of 'CA' has expired", lambda h, r: _answer(h, r, ca=authority(years=(25, 26)))),
+        ("certificate is an authority's", lambda h, r: _answer(h, r, extensions=(CA,))),
+        ("is not for clients of TLS", lambda h, r: _answer(h, r, extensions=(NOT_CA, server_only))),
         ("unknown critical extension", lambda h, r: _answer(h, r, extensions=strange)),
         ("certificate: ", lambda h, r: _stage(h, "cert", b"rubbish")),
         ("CA certificate: ", lambda h, r: _stage(h, "ca", b"\x30\x80\x00\x00")),
@@ -191,6 +194,28 @@ def test_what_does_not_fit_together_is_refused_and_nothing_changes():
         assert words in str(error), (words, str(error))
         for path in _FILES:
             assert hal.files[path] == before[path]
+
+
+def test_intermediates_are_looked_at_and_not_kept():
+    middle_key = 4713
+    middle = certificate("Middle", p256.public_key(middle_key), extensions=(CA,))
+    other = certificate("Middle", p256.public_key(99), extensions=(CA,))
+    for chain, words in (
+        ((middle,), None),
+        ((CA_DER, other, middle), None),
+        ((), "issued by 'Middle', which is not trusted here: unknown authority, or a chain cut off"),
+        ((other,), "is not signed by the key of certificate of 'Middle'"),
+        ((middle[:-1],), "intermediate certificate: "),
+    ):
+        hal = Hal()
+        _answer(hal, enrol.begin(hal), issuer="Middle", key=middle_key)
+        if words:
+            error = raises(enrol.EnrolError, enrol.commit, hal, None, chain)
+            assert words in str(error), (words, str(error))
+            assert switch.CERT not in hal.files
+        else:
+            enrol.commit(hal, None, chain)
+            assert sorted(hal.files) == _ALL and _coherent(hal.files)
 
 
 def test_a_configuration_that_the_firmware_cannot_run_is_refused_with_its_words():

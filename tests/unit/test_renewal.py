@@ -7,13 +7,16 @@ import json
 import random
 
 from check import raises
-from coupler.trust import anchors, candidate, csr, enrol, expiry, p256, renewal, switch, x509
+from coupler.trust import anchors, candidate, csr, der, enrol, expiry, issuing, p256, renewal, switch, x509
 from issued import CA, CA_DER, CA_KEY, ID, NOW, Hal, PowerCut, authority, certificate
 
 _DAY = 86400
 _KEYS = [4711, 815, 99, 1234567]
 _BEGIN = 1735689600  # of certificate(): 2025-01-01
 _END = 2051222400  # 2035-01-01
+_SIGNED_DATA = b"\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x07\x02"
+_DATA = b"\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x07\x01"
+_EMPTY = der.tlv(der.SET)
 _CLIENT = (b"\x55\x1d\x0f", b"\x03\x02\x07\x80")
 
 
@@ -111,6 +114,18 @@ def test_renewal_begins_between_two_thirds_and_three_quarters_and_not_for_all_at
         dues.append(one._due)
         assert expiry.Expiry(unit, "x")._due == one._due, "the same after a restart"
     assert len(set(dues)) == 4 and max(dues) - min(dues) > life // 100
+
+
+def test_who_asks_for_a_renewal_gets_one_an_hour():
+    unit, one = _unit(_parts(0))
+    assert one.renew() and one.due()
+    one.forced = False
+    unit.hal._now += 3599
+    assert not one.renew() and not one.due()
+    unit.hal._now += 1
+    assert one.renew() and one.due() and not one.renew()
+    unit.hal._now -= 86400
+    assert one.renew(), "the clock was set back"
 
 
 def test_nothing_is_due_while_the_time_is_not_known():
@@ -312,7 +327,7 @@ def test_where_the_memory_does_not_suffice_the_cloud_waits():
     renewal.est.ask = ask
     try:
         assert _step(one) <= 60 and not held
-        one.renew()
+        one.forced = True
         assert _step(one) > 60 and one.error == "reached" and held == [True, False]
     finally:
         renewal.est.ask = real
@@ -352,11 +367,23 @@ def test_only_a_trusted_authority_itself_vouches_for_a_new_one():
         assert anchors.rolled([old], [middle, x509.Certificate(proof), new], NOW) == ([old] + found, found), issuer
 
 
+def test_a_new_authority_for_which_there_is_no_room_stays_out_and_stops_nothing():
+    new = certificate("New", p256.public_key(8), key=8, issuer="New", extensions=(CA,))
+    proof = certificate("New", p256.public_key(8), extensions=(CA,))
+    signed = der.tlv(der.SEQUENCE, _DATA)
+    signed = der.tlv(der.SEQUENCE, der.integer(1), _EMPTY, signed, der.tlv(0xA0, new, proof), _EMPTY)
+    message = der.tlv(der.SEQUENCE, _SIGNED_DATA, der.tlv(0xA0, signed))
+    both = CA_DER + new
+    assert issuing.roots(CA_DER, message, NOW, len(both)) == (both, ["New"], [proof], [])
+    assert issuing.roots(CA_DER, message, NOW, len(both) - 1) == (CA_DER, [], [proof], ["New"])
+    assert issuing.roots(CA_DER, message, NOW, 0) == (CA_DER, [], [proof], ["New"]), "what is trusted stays"
+
+
 def test_a_unit_may_trust_two_authorities_one_of_which_signed_its_certificate():
     stranger = certificate("Stranger", p256.public_key(7), key=7, issuer="Stranger", extensions=(CA,))
     for authorities, words in (
         (stranger + CA_DER, None),
-        (stranger, "not signed by the CA"),
+        (stranger, "was issued by 'CA', which is not trusted here"),
         (b"\0", "CA certificate: "),
     ):
         hal = Hal()

@@ -3,6 +3,7 @@ import hashlib
 
 from check import raises
 from coupler.trust import csr, der, p256, x509
+from rsa_key import KEY, SHA256, encoded, key_info, sign
 
 _NOW = 1800000000  # 2027-01-15
 _ROOT_KEY = 0xC0FFEE
@@ -18,19 +19,39 @@ _ALTERNATIVE = b"\x55\x1d\x11"
 _YES = der.tlv(der.BOOLEAN, b"\xff")
 
 
+def signed_by(one, issuer):
+    try:
+        one.check_signed_by(issuer)
+    except x509.CertificateError:
+        return False
+    return True
+
+
 def _oid(text):
     return der.tlv(der.OID, binascii.unhexlify(text))
 
 
 _ECDSA_SHA1 = der.tlv(der.SEQUENCE, _oid("2a8648ce3d0401"))
-_RSA_SHA256 = der.tlv(der.SEQUENCE, _oid("2a864886f70d01010b"), b"\x05\x00")
+
+
+def _rsa(last, parameters=b"\x05\x00"):
+    return der.tlv(der.SEQUENCE, _oid("2a864886f70d0101" + last), parameters)
+
+
+def _by_rsa(body):
+    return sign(encoded(hashlib.sha256(body).digest()))
 
 
 def _rsa_key(bits):
-    modulus = der.tlv(der.INTEGER, b"\0" + b"\xc5" * (bits // 8))
-    public = der.tlv(der.SEQUENCE, modulus, der.integer(65537))
-    algorithm = der.tlv(der.SEQUENCE, _oid("2a864886f70d010101"), b"\x05\x00")
-    return der.tlv(der.SEQUENCE, algorithm, der.tlv(der.BIT_STRING, b"\0", public))
+    return key_info((1 << bits) - 1)
+
+
+_RSA_NUMBERS = b"\x02\x01\x0f\x02\x01\x03"
+
+
+def _rsa_info(numbers, parameters=b"\x05\x00", tail=b"", unused=b"\0"):
+    public = der.tlv(der.BIT_STRING, unused, der.tlv(der.SEQUENCE, numbers), tail)
+    return der.tlv(der.SEQUENCE, der.tlv(der.SEQUENCE, _oid("2a864886f70d010101"), parameters), public)
 
 
 def _p384_key():
@@ -77,7 +98,10 @@ def _certificate(
         tail,
     )
     if signature is None:
-        signature = der.signature(*p256.sign(issuer_key, hashlib.sha256(body).digest()))
+        if issuer_key is _by_rsa:
+            signature = _by_rsa(body)
+        else:
+            signature = der.signature(*p256.sign(issuer_key, hashlib.sha256(body).digest()))
     return der.tlv(der.SEQUENCE, body, outer or algorithm, der.tlv(der.BIT_STRING, b"\0", signature))
 
 
@@ -85,8 +109,8 @@ def _root(key=_ROOT_KEY, name="Root", **options):
     return x509.Certificate(_certificate(name, key, name, key, (_ca(1), _CERT_SIGN), **options))
 
 
-def _middle(extensions=(_ca(0), _CERT_SIGN), **options):
-    return x509.Certificate(_certificate("Middle", _MIDDLE_KEY, "Root", _ROOT_KEY, extensions, **options))
+def _middle(extensions=(_ca(0), _CERT_SIGN), issuer_key=_ROOT_KEY, **options):
+    return x509.Certificate(_certificate("Middle", _MIDDLE_KEY, "Root", issuer_key, extensions, **options))
 
 
 def _leaf(issuer="Middle", issuer_key=_MIDDLE_KEY, extensions=(_NOT_CA,), **options):
@@ -123,8 +147,8 @@ def test_a_chain_leads_to_an_anchor():
     x509.check_chain(root, [], [root], _NOW)
     # an authority that changed its key: two of one name
     x509.check_chain(leaf, [middle], [_root(1234), root], _NOW)
-    assert leaf.signed_by(middle) and middle.signed_by(root) and root.signed_by(root)
-    assert not leaf.signed_by(root) and not root.signed_by(leaf)
+    assert signed_by(leaf, middle) and signed_by(middle, root) and signed_by(root, root)
+    assert not signed_by(leaf, root) and not signed_by(root, leaf)
 
 
 def test_a_chain_that_does_not_hold_is_refused_with_its_cause():
@@ -132,10 +156,7 @@ def test_a_chain_that_does_not_hold_is_refused_with_its_cause():
     fake = _root(1234)
     forged = der.signature(*p256.sign(1234, bytes(32)))
     direct = {"issuer": "Root", "issuer_key": _ROOT_KEY}
-    rsa_root = x509.Certificate(
-        _certificate("Root", 1, "Root", 1, (_ca(), _CERT_SIGN), info=_rsa_key(512), algorithm=_RSA_SHA256)
-    )
-    p384_root = x509.Certificate(_certificate("Root", 1, "Root", 1, (_ca(), _CERT_SIGN), info=_p384_key()))
+    p384_root = _root(info=_p384_key())
     ends = x509.Certificate(_certificate("Middle", _MIDDLE_KEY, "Root", _ROOT_KEY, (_ca(), _CERT_SIGN)))
     below = x509.Certificate(_certificate("Below", 99, "Middle", _MIDDLE_KEY, (_ca(), _CERT_SIGN)))
     deep = _leaf("Below", 99)
@@ -155,8 +176,7 @@ def test_a_chain_that_does_not_hold_is_refused_with_its_cause():
         ("signature: ", _leaf(signature=b"rubbish", **direct), [], [root]),
         ("signature: ", _leaf(signature=der.signature(1, 1) + b"\0", **direct), [], [root]),
         ("signed with ECDSA and SHA-1,", _leaf(algorithm=_ECDSA_SHA1, **direct), [], [root]),
-        ("signed with RSA and SHA-256,", _leaf(algorithm=_RSA_SHA256, **direct), [], [root]),
-        ("has an RSA key of 512 bits", _leaf(**direct), [], [rsa_root]),
+        ("signed with ECDSA and SHA-256, but certificate of 'Root' has an RSA", _leaf(**direct), [], [_rsa_root()]),
         ("has a key on the curve 1.3.132.0.34", _leaf(**direct), [], [p384_root]),
         ("'Middle' may not issue", leaf, [_middle((_NOT_CA,))], [root]),
         ("'Middle' may not issue", leaf, [_middle(())], [root]),
@@ -169,6 +189,101 @@ def test_a_chain_that_does_not_hold_is_refused_with_its_cause():
         error = str(raises(x509.CertificateError, x509.check_chain, one, others, anchors, _NOW))
         assert words in error, (words, error)
     x509.check_chain(_leaf(years=(25, 26)), [middle], [root])  # the time is not known
+
+
+def _rsa_root(info=None):
+    return _root(_by_rsa, info=info or key_info(), algorithm=SHA256)
+
+
+def test_authorities_may_have_rsa_keys():
+    info = key_info()
+    rsa_middle = {"info": info}
+    by_root = {"issuer_key": _by_rsa, "algorithm": SHA256}
+    absent = {"issuer_key": _by_rsa, "algorithm": _rsa("0b", b"")}  # its NULL
+    for root, middle, leaf in (
+        (_rsa_root(), _middle(**by_root), _leaf()),
+        (_root(), _middle(**rsa_middle), _leaf(**by_root)),
+        (_rsa_root(), _middle(**rsa_middle, **by_root), _leaf(**by_root)),
+        (_rsa_root(), _middle(**rsa_middle, **absent), _leaf(**absent)),
+    ):
+        x509.check_chain(leaf, [middle], [root], _NOW, x509.CLIENT)
+        assert leaf.public_key and signed_by(root, root) and signed_by(middle, root) and not signed_by(root, middle)
+    assert root.public_key is None and root.key_info == info and leaf.signature_name() == "RSA and SHA-256"
+
+
+def test_an_rsa_authority_that_does_not_hold_is_refused_with_its_cause():
+    modulus = KEY[0]
+    root = _rsa_root()
+    other = (modulus >> 8 << 8) + 255
+    by_root = {"issuer": "Root", "issuer_key": _by_rsa}
+    leaf = _leaf(algorithm=SHA256, **by_root)
+    good = leaf._signature
+    cases = (
+        ("is not signed by the key of certificate of 'Root'", leaf, _rsa_root(key_info(other))),
+        ("is not signed by the key", leaf, _rsa_root(key_info(modulus, 3))),
+        ("is not signed by the key", _leaf(algorithm=SHA256, signature=good, serial=78, **by_root), root),
+        ("is not signed by the key", _leaf(algorithm=SHA256, signature=b"", **by_root), root),
+        ("signed with RSA and SHA-256, but certificate of 'Root' has a key on P-256", leaf, _root()),
+        ("signed with ECDSA and SHA-256, but certificate of 'Root' has an RSA key", _leaf(**by_root), root),
+        ("has an RSA key of 512 bits: too short, at least 2048", leaf, _rsa_root(_rsa_key(512))),
+        ("has an RSA key of 1024 bits: too short, at least 2048", leaf, _rsa_root(_rsa_key(1024))),
+        ("has an RSA key of 2047 bits: too short", leaf, _rsa_root(_rsa_key(2047))),
+        ("has an RSA key of 4097 bits: too long, at most 4096", leaf, _rsa_root(_rsa_key(4097))),
+        ("has an RSA key of 2048 bits: exponent", leaf, _rsa_root(key_info(modulus, 1))),
+        ("has an RSA key of 2048 bits: even modulus", leaf, _rsa_root(key_info(modulus - 1))),
+        ("signed with RSA and SHA-1, not with", _leaf(algorithm=_rsa("05"), **by_root), root),
+        ("signed with RSA and SHA-384, not with", _leaf(algorithm=_rsa("0c"), **by_root), root),
+        ("signed with RSA and SHA-512, not with", _leaf(algorithm=_rsa("0d"), **by_root), root),
+        ("signed with RSASSA-PSS, not with", _leaf(algorithm=_rsa("0a", b"\x30\x00"), **by_root), root),
+        ("signed with RSA and SHA-256, not with", _leaf(algorithm=_rsa("0b", b"\x30\x00"), **by_root), root),
+        ("signed with RSA and SHA-256, not with", _leaf(algorithm=_rsa("0b", b"\x05\x00\x05\x00"), **by_root), root),
+        ("signed with RSA and SHA-256, not with", _leaf(algorithm=_rsa("0b", b"\x04\x00"), **by_root), root),
+    )
+    for words, one, anchor in cases:
+        error = str(raises(x509.CertificateError, x509.check_chain, one, [], [anchor], _NOW))
+        assert words in error, (words, error)
+
+
+def test_what_a_chain_may_be_used_for_is_judged_where_it_is_asked():
+    def usages(*kinds):
+        return _extension(_EXTENDED, der.tlv(der.SEQUENCE, *[der.tlv(der.OID, one) for one in kinds]), False)
+
+    ca = (_ca(0), _CERT_SIGN)
+    client, server, anything = usages(x509.CLIENT), usages(x509.SERVER), usages(b"\x55\x1d\x25\x00")
+    both, mail = usages(x509.SERVER, x509.CLIENT), usages(b"\x2b\x06\x01\x05\x05\x07\x03\x04")
+    signs, agrees = _extension(_USAGE, b"\x03\x02\x07\x80"), _extension(_USAGE, b"\x03\x02\x03\x08")
+
+    def judged(leaf, middle, root, purpose):
+        anchor = x509.Certificate(_certificate("Root", _ROOT_KEY, "Root", _ROOT_KEY, (_ca(), _CERT_SIGN) + root))
+        chain = _leaf(extensions=(_NOT_CA,) + leaf), [_middle(ca + middle)], [anchor], _NOW
+        x509.check_chain(*chain)  # nobody asked
+        try:
+            x509.check_chain(*chain, purpose)
+        except x509.CertificateError as error:
+            return str(error)
+
+    for leaf, middle, root in (
+        ((), (), ()),
+        ((signs, client), (client,), ()),
+        ((signs,), (both,), (client,)),
+        ((both,), (anything,), (anything,)),
+    ):
+        assert judged(leaf, middle, root, x509.CLIENT) is None
+    leaf_s = "certificate of '%s' is not for " % _ID
+    middle_s = "certificate of 'Middle' is an authority, but not for "
+    for words, leaf, middle, root in (
+        (leaf_s + "clients of TLS (extendedKeyUsage clientAuth)", (server,), (), ()),
+        (leaf_s + "clients", (mail,), (), ()),
+        (leaf_s + "clients of TLS (extendedKeyUsage clientAuth), and its key usage has no", (agrees,), (), ()),
+        (leaf_s + "clients", (agrees, client), (), ()),
+        (middle_s + "clients of TLS (extendedKeyUsage clientAuth)", (client,), (server,), ()),
+        (middle_s + "clients", (), (mail,), ()),
+        ("certificate of 'Root' is an authority, but not for clients", (client,), (client,), (server,)),
+    ):
+        error = judged(leaf, middle, root, x509.CLIENT)
+        assert error and words in error, (words, error)
+    assert "not for servers in TLS" in judged((client,), (), (), x509.SERVER)
+    assert judged((server,), (both,), (), x509.SERVER) is None
 
 
 def test_a_chain_that_never_ends_is_refused():
@@ -187,7 +302,7 @@ def test_a_damaged_signature_of_the_right_form_is_noticed():
         spoilt = bytearray(good)
         spoilt[at] ^= 1
         try:
-            found = x509.Certificate(bytes(spoilt)).signed_by(root)
+            found = signed_by(x509.Certificate(bytes(spoilt)), root)
         except ValueError:
             found = False
         assert not found, at
@@ -212,6 +327,11 @@ def test_what_is_no_certificate_for_us_is_refused_with_its_cause():
         ("unexpected element", make(outer=_ECDSA_SHA1)),
         ("before it begins", make(years=(35, 25))),
         ("not a point", make(info=off)),
+        ("negative", make(info=_rsa_info(_RSA_NUMBERS[:-1] + b"\xff"))),
+        ("cut off", make(info=_rsa_info(_RSA_NUMBERS[:3]))),
+        ("more than expected", make(info=_rsa_info(_RSA_NUMBERS + b"\x05\x00"))),
+        ("more than expected", make(info=_rsa_info(_RSA_NUMBERS, tail=b"\0"))),
+        ("bit string", make(info=_rsa_info(_RSA_NUMBERS, unused=b"\x01"))),
         ("unknown critical extension 2.5.29.127", make(extensions=(strange,))),
         ("critical extension 2.5.29.30", make(extensions=(_extension(b"\x55\x1d\x1e", b"\x30\x00", False),))),
         ("given twice", make(extensions=(_NOT_CA, _NOT_CA))),
@@ -234,7 +354,10 @@ def test_what_is_no_certificate_for_us_is_refused_with_its_cause():
 def test_a_key_of_another_kind_is_named_and_no_mistake_to_read():
     for info, words in (
         (_rsa_key(512), "an RSA key of 512 bits"),
+        (_rsa_key(2047), "an RSA key of 2047 bits"),
         (_rsa_key(2048), "an RSA key of 2048 bits"),
+        (_rsa_key(2049), "an RSA key of 2049 bits"),
+        (_rsa_info(b"", b""), "a key of the kind 1.2.840.113549.1.1.1"),  # without its NULL
         (_p384_key(), "a key on the curve 1.3.132.0.34"),
         (der.tlv(der.SEQUENCE, der.tlv(der.SEQUENCE, _oid("2b6570")), b"\x03\x21\x00" + bytes(32)),
          "a key of the kind 1.3.101.112"),

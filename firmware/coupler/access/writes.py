@@ -6,14 +6,9 @@
 from coupler.access.errors import Refused
 from coupler.bus.errors import BusError
 from coupler.const import const
+from coupler.trust.roles import allowed
 
-ROLES = ("viewer", "operator", "admin")  # each may what those before it may
 _TRIES = const(2)
-
-
-def allowed(role, needed):
-    """Whether `role` may do what `needed` may."""
-    return needed in ROLES and role in ROLES and ROLES.index(role) >= ROLES.index(needed)
 
 
 def may(hal, point, role):

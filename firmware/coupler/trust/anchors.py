@@ -44,7 +44,7 @@ def rolled(trusted, offered, now):
     for root in offered:
         if root.der not in known and root.issuer == root.subject and root.not_before <= now <= root.not_after:
             for proof in offered:
-                if proof.subject == root.subject != proof.issuer and proof.public_key == root.public_key:
+                if proof.subject == root.subject != proof.issuer and proof.key_info == root.key_info:
                     try:
                         x509.check_chain(proof, (), trusted, now)  # nothing in between: an intermediate makes no root
                         root.check_signed_by(proof)  # the same key, and may it issue certificates?

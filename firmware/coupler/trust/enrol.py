@@ -38,13 +38,14 @@ def stage(hal, name, data, sha256):
     hal.write_file(switch.STAGED[_NAMES[name]], data)
 
 
-def commit(hal, runs=None):
+def commit(hal, runs=None, chain=()):
     """Check what is staged with what stays, switch, answer status(hal). EnrolError: all is as it was.
 
-    runs(hal, configuration as bytes) raises ValueError for what this firmware cannot run.
+    runs(hal, configuration as bytes) raises ValueError for what this firmware cannot run; chain: the certificates (DER)
+    between the unit's and the authority's, in any order. They are looked at now, and not kept: TLS shows the unit's.
     """
     if not switch.pending(hal):
-        staged = _check(hal, runs)
+        staged = _check(hal, runs, chain)
         if staged != [switch.CONFIG]:
             # Who is at the cable decides, not what was under way.
             staged += [target for target in (switch.NEXT, switch.BOOTSTRAP) if target not in staged]
@@ -75,7 +76,7 @@ def status(hal):
     return answer
 
 
-def _check(hal, runs):
+def _check(hal, runs, chain):
     # -> the targets to replace, after the set that will result was found sound
     found = {}
     staged = []
@@ -87,7 +88,7 @@ def _check(hal, runs):
     if not staged:
         raise EnrolError("nothing is staged")
     if any([target in switch.IDENTITY for target in staged]):
-        _check_identity(hal, found[switch.KEY], found[switch.CERT], found[switch.CA])
+        _check_identity(hal, found[switch.KEY], found[switch.CERT], found[switch.CA], chain)
     if switch.CONFIG in staged:
         _check_config(hal, found[switch.CONFIG], runs)
     if switch.BOOTSTRAP in staged:
@@ -104,38 +105,27 @@ def _parse(name, parser, data):
         raise EnrolError("%s: %s" % (name, error))
 
 
-def _check_identity(hal, key, cert, ca):
+def _check_identity(hal, key, cert, ca, chain):
     size = len(key or b"") + len(cert or b"") + len(ca or b"")
     private = _parse("key", csr.read_key, key)
     cert = _parse("certificate", x509.Certificate, cert)
     cas = _parse("CA certificate", anchors.read, ca)
+    between = [_parse("intermediate certificate", x509.Certificate, one) for one in chain]
     if cert.common_name() != unit_id(hal):
         raise EnrolError("certificate is for %r, but this unit is %s" % (cert.common_name(), unit_id(hal)))
     if cert.public_key is None:
         raise EnrolError("certificate has %s, not one of P-256" % cert.key_name())
     if cert.public_key != p256.public_key(private):
         raise EnrolError("certificate is not for this unit's key")
-    signers = [one for one in cas if cert.signed_by(one)]
-    if not signers:
-        raise EnrolError("certificate is not signed by the CA: %s" % _why(cert, cas))
+    if cert.is_ca:
+        raise EnrolError("certificate is an authority's")
+    now = hal.now_ms()  # None: TLS judges validity once the time is known
+    try:
+        x509.check_chain(cert, between, cas, now and now // 1000, x509.CLIENT)
+    except ValueError as error:
+        raise EnrolError(str(error))
     if size > vault.ROOM:
         raise EnrolError("key and certificates have %d bytes, at most %d" % (size, vault.ROOM))
-    now = hal.now_ms()
-    if now is None:
-        return  # TLS judges validity once the time is known
-    for name, one in (("certificate", cert), ("CA certificate", signers[0])):
-        if now // 1000 < one.not_before:
-            raise EnrolError("%s is not valid yet, or the unit's clock is slow" % name)
-        if now // 1000 > one.not_after:
-            raise EnrolError("%s has expired" % name)
-
-
-def _why(cert, cas):
-    named = [one for one in cas if one.subject == cert.issuer] or cas
-    try:
-        cert.check_signed_by(named[0])
-    except x509.CertificateError as error:
-        return error
 
 
 def _check_bootstrap(found):
@@ -145,7 +135,7 @@ def _check_bootstrap(found):
     _parse("bootstrap's CA certificate", anchors.read, authorities)
     if not secret and not found[switch.CERT]:
         raise EnrolError("the bootstrap has no secret, and the unit no certificate to show instead")
-    most = vault.ROOM // 2
+    most = vault.room(None)
     if len(authorities) > most:
         raise EnrolError("the bootstrap's CA certificates have %d bytes, at most %d" % (len(authorities), most))
     if "est" not in json.loads(found[switch.CONFIG] or b"{}"):

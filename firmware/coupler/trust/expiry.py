@@ -35,6 +35,7 @@ class Expiry:
         self._asked = asyncio.Event()
         self._alarm = 0
         self._told = 0
+        self._forced = -_HOUR  # when somebody asked for a renewal
         self.read()
 
     def read(self):
@@ -60,9 +61,15 @@ class Expiry:
             hal.forget("coupler.trust.x509", "coupler.trust.p256", "coupler.trust.der")
 
     def renew(self):
-        """Ask for the next certificate now."""
+        """Ask for the next certificate now; False, and nothing, if that was asked for within the hour: it costs the
+        flash a dozen operations, and the authority a certificate."""
+        now = self._now()
+        if 0 <= now - self._forced < _HOUR:
+            return False
+        self._forced = now
         self.forced = True
         self._asked.set()
+        return True
 
     def due(self):
         """Whether a certificate is to be asked for, or was and is not in use yet."""

@@ -32,6 +32,7 @@ _ARITHMETIC = (
     "coupler.trust.csr",
     "coupler.trust.pkcs7",
     "coupler.trust.x509",
+    "coupler.trust.rsa",
     "coupler.trust.p256",
     "coupler.trust.der",
 )
@@ -135,7 +136,7 @@ async def _enrol(one, parts):
 
     async def learn():
         message, _ = await ask(est.CACERTS)
-        found = await _compute(unit, "roots", authorities, message, now)
+        found = await _compute(unit, "roots", authorities, message, now, _room(names))
         trust["ca"] = found[0]
         return found
 
@@ -159,11 +160,11 @@ async def _enrol(one, parts):
         one.tell("pending")
         return None, pause if one.waits < _WAITS else max(pause, _RETRY_MAX_S)
     one.waits = 0
-    authorities, new, others = learned or await learn()
+    authorities, new, others, out = learned or await learn()
     certificate = await _compute(unit, "accept", message, key, authorities, others, now, unit_id, names)
     candidate.save(hal, key, certificate, authorities)
     hal.remove(switch.BOOTSTRAP)
-    _welcome(new)
+    _welcome(new, out)
     one.failures = one.trials = 0
     return (key, certificate, authorities), 0
 
@@ -263,17 +264,13 @@ async def _look(one):
     try:
         message, _ = await est.ask(hal, one.url, est.CACERTS, identity, None, None, unit.serial)
         hal.forget("coupler.net.http")
-        found = await _compute(unit, "roots", identity["ca"], message, hal.now_ms() // 1000)
-        authorities, new, _ = found
+        found = await _compute(unit, "roots", identity["ca"], message, hal.now_ms() // 1000, _room(identity["cert"]))
+        authorities, new, _, out = found
         if new:
-            from coupler.trust.vault import ROOM
-
-            if len(authorities) + len(identity["key"]) + len(identity["cert"]) > ROOM:
-                raise ValueError("no room for " + ", ".join(new))
             await _in_turn(unit, _trust, hal, authorities)
             if unit.session:
                 unit.session.identity["ca"] = authorities  # from the next connection on
-            _welcome(new)
+        _welcome(new, out)
         one.look = _LOOK_S
     except (NetError, est.EstError, ValueError, OSError, MemoryError) as error:
         print("kobler: the EST server's roots:", error)
@@ -288,9 +285,17 @@ def _trust(hal, authorities):
         raise OSError("the flash lost %s" % ", ".join(lost))
 
 
-def _welcome(new):
+def _welcome(new, out):
     for name in new:
         print("kobler: trusts the new authority %s too, the old one vouches for it" % name)
+    for name in out:
+        print("kobler: no room for the new authority %s before an old one has expired" % name)
+
+
+def _room(certificate):
+    from coupler.trust.vault import room
+
+    return room(certificate)
 
 
 def _unit_id(hal):

@@ -13,8 +13,7 @@ import json
 
 from coupler.const import const
 from coupler.trust import p256
-
-ROLES = ("viewer", "operator", "admin")  # each may what those before it may
+from coupler.trust.roles import ROLES, allowed
 
 _MOST = const(2048)  # characters of a token
 _HEADER = const(512)
@@ -54,7 +53,7 @@ class Grant:
         self.kid = kid
 
     def allows(self, role):
-        return ROLES.index(self.role) >= ROLES.index(role)
+        return allowed(self.role, role)
 
 
 class Verifier:
@@ -130,7 +129,7 @@ class Verifier:
         role = claims.get("role")
         if role not in ROLES:
             raise TokenError("role: must be one of %s" % ", ".join(ROLES))
-        if ROLES.index(role) > ROLES.index(key.most):
+        if not allowed(key.most, role):
             raise TokenError("role: key %r may grant %s at most" % (key.kid, key.most))
         grant = Grant(_text(claims, "sub"), role, issued, ends, _text(claims, "jti"), key.kid)
         self._use((key.kid, grant.jti), ends + LEEWAY, now)

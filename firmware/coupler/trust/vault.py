@@ -16,6 +16,12 @@ from coupler.store.snapshot import MOST, Snapshot
 
 _DIGEST = "/etc/identity"
 ROOM = MOST - 6  # bytes for the three
+_KEY = 121  # of them, as csr.write_key has it
+
+
+def room(certificate):
+    """Bytes that are left for authorities beside a key and a certificate like this one; None: one yet to come."""
+    return ROOM - _KEY - (len(certificate) + 64 if certificate else 1200)
 
 
 def keep(hal, paths):

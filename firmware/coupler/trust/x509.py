@@ -1,5 +1,6 @@
 # The part of X.509 (RFC 5280) that a unit needs to judge a certificate before it takes it for its own: reading one,
-# whatever key it has, and checking chains of P-256 keys. A peer's chain in TLS is not judged here: mbedTLS does that.
+# whatever key it has, and checking chains: authorities have keys on P-256, or RSA keys (rsa.py, loaded when there is
+# one). A peer's chain in TLS is not judged here: mbedTLS does that.
 import hashlib
 
 from coupler.const import const
@@ -20,13 +21,24 @@ _SUBJECT_ALT_NAME = b"\x55\x1d\x11"
 _NAME_CONSTRAINTS = b"\x55\x1d\x1e"
 _DIGITAL_SIGNATURE = const(0x80)  # bits 0 and 5, counted from the top
 _KEY_CERT_SIGN = const(0x04)
-_RSA = b"\x2a\x86\x48\x86\xf7\x0d\x01\x01\x01"
+# AlgorithmIdentifiers of RSA: a key's, with its NULL (RFC 3279, 2.3.1), and without tag and length that of a signature
+# with SHA-256: its NULL may be missing (RFC 4055, 5).
+_RSA_KEY = b"\x30\x0d\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x01\x05\x00"
+_RSA_SHA256 = b"\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x0b"
+_NULL = b"\x05\x00"
 _SIGNATURES = {
     b"\x2a\x86\x48\xce\x3d\x04\x01": "ECDSA and SHA-1",
     b"\x2a\x86\x48\xce\x3d\x04\x03\x02": "ECDSA and SHA-256",
     b"\x2a\x86\x48\xce\x3d\x04\x03\x03": "ECDSA and SHA-384",
     b"\x2a\x86\x48\x86\xf7\x0d\x01\x01\x05": "RSA and SHA-1",
+    b"\x2a\x86\x48\x86\xf7\x0d\x01\x01\x0a": "RSASSA-PSS",
     b"\x2a\x86\x48\x86\xf7\x0d\x01\x01\x0b": "RSA and SHA-256",
+    b"\x2a\x86\x48\x86\xf7\x0d\x01\x01\x0c": "RSA and SHA-384",
+    b"\x2a\x86\x48\x86\xf7\x0d\x01\x01\x0d": "RSA and SHA-512",
+}
+_PURPOSES = {
+    CLIENT: "clients of TLS (extendedKeyUsage clientAuth)",
+    SERVER: "servers in TLS (extendedKeyUsage serverAuth)",
 }
 _LONGEST = const(4)  # a chain's certificates without the anchor
 
@@ -38,7 +50,8 @@ class CertificateError(ValueError):
 class Certificate:
     """One certificate, read; times in Unix seconds. ValueError if it is none, or has a critical part unknown here.
 
-    public_key: 65 bytes if the key is on P-256, else None; is_ca, path_length (None: any): what it may sign.
+    public_key: 65 bytes if the key is on P-256, else None; key_info: of any key, SubjectPublicKeyInfo, DER;
+    is_ca, path_length (None: any): what it may sign.
     """
 
     def __init__(self, data):
@@ -76,8 +89,9 @@ class Certificate:
         self.subject = body.element()
         _common_name(self.subject)
         _common_name(self.issuer)
-        self._key = body.element()
-        self.public_key = _p256_key(self._key)
+        self.key_info = body.element()
+        self.public_key = _p256_key(self.key_info)
+        self._rsa_key()  # should it be damaged, then here
         self.is_ca = False
         self.path_length = None
         self.alternatives = None  # GeneralNames, DER
@@ -159,10 +173,13 @@ class Certificate:
 
     def allows(self, purpose):
         """Whether its usages let its key authenticate in TLS, as CLIENT or as SERVER."""
+        return bool(self._usage & _DIGITAL_SIGNATURE) and self._serves(purpose)
+
+    def _serves(self, purpose):
+        # Whether its extended usages, if it has any, name this one, or RFC 5280's "any" (4.2.1.12). Those of an
+        # authority limit what it issues for: RFC 5280 does not say so, but all who check chains do it.
         extended = self._extended
-        return bool(self._usage & _DIGITAL_SIGNATURE) and (
-            extended is None or purpose in extended or _ANY_USAGE in extended
-        )
+        return extended is None or purpose in extended or _ANY_USAGE in extended
 
     def check_time(self, now):
         """CertificateError unless it is valid at `now`, Unix seconds."""
@@ -177,41 +194,73 @@ class Certificate:
             raise CertificateError("%s was issued by %r, not by %s" % (self, _common_name(self.issuer), issuer))
         if not issuer.is_ca or not issuer._usage & _KEY_CERT_SIGN:
             raise CertificateError("%s may not issue certificates" % issuer)
-        if self._algorithm != der.ECDSA_SHA256:
-            raise CertificateError("%s is signed with %s, not with ECDSA and SHA-256" % (self, self.signature_name()))
+        if self._algorithm == der.ECDSA_SHA256:
+            good = self._signed_by_p256(issuer)
+        elif self._algorithm in (_RSA_SHA256 + _NULL, _RSA_SHA256):
+            good = self._signed_by_rsa(issuer)
+        else:
+            raise CertificateError(
+                "%s is signed with %s, not with SHA-256 and ECDSA or RSA (PKCS #1 v1.5)" % (self, self.signature_name())
+            )
+        if not good:
+            raise CertificateError("%s is not signed by the key of %s" % (self, issuer))
+
+    def _signed_by_p256(self, issuer):
         if issuer.public_key is None:
-            raise CertificateError("%s has %s, not one of P-256" % (issuer, issuer.key_name()))
+            raise self._other_key(issuer, "one on P-256")
         signature = der.Reader(self._signature)
         try:
             r, s = signature.signature()
             signature.finish()
         except der.DerError as error:
             raise CertificateError("%s: signature: %s" % (self, error))
-        if not p256.verify(issuer.public_key, hashlib.sha256(self._signed).digest(), r, s):
-            raise CertificateError("%s is not signed by the key of %s" % (self, issuer))
+        return p256.verify(issuer.public_key, hashlib.sha256(self._signed).digest(), r, s)
 
-    def signed_by(self, issuer):
-        """Whether `issuer`, a CA, signed this certificate."""
+    def _signed_by_rsa(self, issuer):
+        key = issuer._rsa_key()
+        if key is None:
+            raise self._other_key(issuer, "an RSA key")
+        from coupler.trust import rsa
+
         try:
-            self.check_signed_by(issuer)
-        except CertificateError:
-            return False
-        return True
+            return rsa.verify(key[0], key[1], hashlib.sha256(self._signed).digest(), self._signature)
+        except ValueError as error:
+            raise CertificateError("%s has %s: %s" % (issuer, issuer.key_name(), error))
+
+    def _other_key(self, issuer, wanted):
+        name = self.signature_name()
+        key = issuer.key_name()
+        return CertificateError("%s is signed with %s, but %s has %s, not %s" % (self, name, issuer, key, wanted))
 
     def key_name(self):
         """What kind of key it has, for people."""
-        info = der.Reader(self._key).inside(der.SEQUENCE)
-        algorithm = info.inside(der.SEQUENCE)
-        kind = algorithm.read(der.OID)
-        if kind == _RSA:
-            modulus = der.Reader(info.bits()).inside(der.SEQUENCE).number()
+        if self.public_key:
+            return "a key on P-256"
+        key = self._rsa_key()
+        if key:
             size = 0
-            while modulus >> size:
+            while key[0] >> size:
                 size += 8
+            while size and not key[0] >> size - 1:
+                size -= 1
             return "an RSA key of %d bits" % size
+        algorithm = der.Reader(self.key_info).inside(der.SEQUENCE).inside(der.SEQUENCE)
+        kind = algorithm.read(der.OID)
         if der.tlv(der.OID, kind) == der.EC_PUBLIC_KEY and algorithm.peek() == der.OID:
             return "a key on the curve " + _dotted(algorithm.read(der.OID))
         return "a key of the kind " + _dotted(kind)
+
+    def _rsa_key(self):
+        # -> (modulus, exponent) of an RSA key (RFC 8017, A.1.1), None of any other kind
+        info = der.Reader(self.key_info).inside(der.SEQUENCE)
+        if info.element() != _RSA_KEY:
+            return None
+        whole = der.Reader(info.bits())
+        key = whole.inside(der.SEQUENCE)
+        whole.finish()
+        found = key.number(), key.number()
+        key.finish()
+        return found
 
     def signature_name(self):
         """What it is signed with, for people."""
@@ -225,21 +274,25 @@ class Certificate:
         return "certificate of %r" % self.common_name()
 
 
-def check_chain(leaf, others, anchors, now=None):
+def check_chain(leaf, others, anchors, now=None, purpose=None):
     """CertificateError unless a chain leads from `leaf`, by way of `others` in any order, to one of `anchors`.
 
-    now: Unix seconds; None while the time is not known: then validity is not judged.
+    now: Unix seconds; None while the time is not known: then validity is not judged. purpose: CLIENT or SERVER, what
+    the leaf's key is to do in TLS; None: its usages, and those its authorities issue for, are not judged.
     """
+    if purpose and not leaf.allows(purpose):
+        what = ", and its key usage has no digitalSignature" if leaf._serves(purpose) else ""
+        raise CertificateError("%s is not for %s%s" % (leaf, _PURPOSES[purpose], what))
     if now is not None:
         leaf.check_time(now)
     one = leaf
     for below in range(int(leaf.is_ca), _LONGEST):  # an authority counts for the path lengths above it
-        issuer, reason = _issuer(one, anchors, below, now)
+        issuer, reason = _issuer(one, anchors, below, now, purpose)
         if issuer:
             return
         if one.issuer == one.subject:
             raise reason or CertificateError("the authority %r is not one that is trusted here" % one.common_name())
-        issuer, other = _issuer(one, others, below, now)
+        issuer, other = _issuer(one, others, below, now, purpose)
         if not issuer:
             name = _common_name(one.issuer)
             raise (
@@ -254,7 +307,7 @@ def check_chain(leaf, others, anchors, now=None):
     raise CertificateError("chain of more than %d certificates" % _LONGEST)
 
 
-def _issuer(one, candidates, below, now):
+def _issuer(one, candidates, below, now, purpose):
     # -> (the issuer of `one` or None, why those of its name are not); `below` authorities stand between it and the leaf
     reason = None
     for issuer in candidates:
@@ -263,6 +316,9 @@ def _issuer(one, candidates, below, now):
                 one.check_signed_by(issuer)
                 if issuer.path_length is not None and below > issuer.path_length:
                     raise CertificateError("%s may not have so many authorities below it" % issuer)
+                # Of a root, too, as OpenSSL and Go have it, and so the brokers. mbedTLS looks at the leaf alone.
+                if purpose and not issuer._serves(purpose):
+                    raise CertificateError("%s is an authority, but not for %s" % (issuer, _PURPOSES[purpose]))
                 if now is not None:
                     issuer.check_time(now)
                 return issuer, None
@@ -271,8 +327,8 @@ def _issuer(one, candidates, below, now):
     return None, reason
 
 
-def attributes(name):
-    """Of a Name, each as its kind and a reader of its value."""
+def _attributes(name):
+    # of a Name, each as its kind and a reader of its value
     names = der.Reader(name).inside(der.SEQUENCE)
     while names.more():
         members = names.inside(der.SET)
@@ -283,7 +339,7 @@ def attributes(name):
 
 def _common_name(name):
     found = []
-    for kind, value in attributes(name):
+    for kind, value in _attributes(name):
         if kind == der.COMMON_NAME:
             if value.peek() not in (der.UTF8_STRING, der.PRINTABLE_STRING):
                 return ""

@@ -56,6 +56,8 @@ class Issued:
 
 
 class Authority:
+    keep = False  # it answers at once
+
     def __init__(
         self,
         folder: Path,
@@ -142,6 +144,14 @@ class Authority:
         certificate = self._sign(key, unit_id, allowed, certificates.UNIT_DAYS, server=False)
         files.write_public(self.folder / "units" / f"{unit_id}.pem", files.certificate_pem(certificate))
         return files.certificate_der(certificate)
+
+    def certify(self, csr_der: bytes, unit_id: str) -> requests.Answer:
+        """`sign_csr`, with all that the unit is to have."""
+        return self.with_chain(self.sign_csr(csr_der, unit_id))
+
+    def with_chain(self, certificate: bytes) -> requests.Answer:
+        """One of our certificates (DER), with all that the unit is to have."""
+        return requests.Answer(certificate, self.chain_der, self.ca_der)
 
     def issue_client(self, name: str) -> Issued:
         """A key and a certificate for any other MQTT client; the same again while they are good."""
@@ -282,6 +292,11 @@ class Authority:
         *,
         server: bool,
     ) -> x509.Certificate:
+        if self._is_taken_back(self._roots_lists()):
+            remedy = "make a new one with `kobler pki init --root DIR --state NEW`"
+            raise KoblerError(
+                f"{self.folder}: the root has revoked this authority, nobody takes what it signs; {remedy}"
+            )
         certificate = certificates.leaf(self.signer, self._private(), key, name, alternatives, days, server=server)
         # On record before it is handed out: what is not known cannot be revoked.
         self._register.add(certificate)

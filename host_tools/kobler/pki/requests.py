@@ -1,12 +1,24 @@
-"""Certificate requests of units: read, and refused unless they are the unit's own."""
+"""Certificate requests of units: read, and refused unless they are the unit's own; and what answers them."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from ..errors import KoblerError
 from . import certificates
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a unit gets: its certificate, those between it and the root, and whom it is to trust (all DER; `ca` may be
+    several, one behind the other)."""
+
+    certificate: bytes
+    chain: list[bytes]
+    ca: bytes
 
 
 def key_of(csr_der: bytes, unit_id: str) -> ec.EllipticCurvePublicKey:

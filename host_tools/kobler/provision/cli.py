@@ -10,8 +10,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..errors import UsageError
+from . import est_cli
 
 if TYPE_CHECKING:
+    from ..config import Config
+    from .line import Keeper
     from .steps import Lock, Provisioned
     from .unit import Fits
 
@@ -39,6 +42,10 @@ def provision(
         Path | None,
         typer.Option("--trust", help="Further roots (PEM) that the unit trusts, such as Azure's."),
     ] = None,
+    est: est_cli.Way = None,
+    est_roots: est_cli.Roots = None,
+    est_identity: est_cli.Identity = None,
+    no_est_secret: est_cli.NoSecret = False,
     batch: Annotated[
         Path | None,
         typer.Option("--batch", help="One unit after the other, for the serial numbers in this CSV file."),
@@ -95,16 +102,25 @@ def provision(
         if as_json and found is not None:
             print(json.dumps({"event": "provisioned", **vars(found), **more}), flush=True)
 
-    compiled, fits = _compiled(config)
+    site, compiled, fits = _compiled(config)
     roots = _roots(trust) if trust else b""
     shut = _lock(owner_key) if lock else None
+    access = est_cli.access(est, est_roots, est_identity, no_est_secret, chosen, site, dry_run)
+
+    def authority() -> Keeper:
+        from ..pki import Authority
+        from .est import EstAuthority
+
+        return EstAuthority(access, state / "est", say) if access else Authority.open_or_create(state / "pki")
+
     if line:
         from .production import Production
 
         where = port or ("" if dry_run else only_port())
-        Production(state, batch, where, flash, wait, compiled, fits, say, tell, shut).run(reissue or [], dry_run)
+        Production(state, authority, batch, where, flash, wait, compiled, fits, say, tell, shut).run(
+            reissue or [], dry_run
+        )
         return
-    from ..pki import Authority
     from . import steps
 
     where = port or only_port()
@@ -120,17 +136,24 @@ def provision(
         paths = [cert_in, *([ca_in] if ca_in else [])]
         tell(steps.take_certificate(where, paths, compiled, say, fits, dry_run, shut, roots))
     elif dry_run:
+        if access and est is est_cli.Est.HERE:
+            from .est import EstAuthority
+
+            names = ", ".join(EstAuthority(access, state / "est", say).names())
+            say(f"the certificate would come from {access.url}, whose authorities are {names}")
+        elif access:
+            say(f"the unit would fetch its certificate from {access.url or 'its EST server'}")
         steps.look(where, compiled, say, fits)
+    elif access and est is est_cli.Est.UNIT:
+        tell(steps.hand_over(where, access.secret, _roots(access.roots) + roots, compiled, say, fits, shut))
     else:
-        tell(steps.provision(where, Authority.open_or_create(state / "pki"), compiled, say, fits, shut, roots))
+        tell(steps.provision(where, authority(), compiled, say, fits, shut, roots))
 
 
 def _roots(path: Path) -> bytes:
-    from cryptography.hazmat.primitives.serialization import Encoding
+    from .est import roots_der
 
-    from .external import read_certificates
-
-    return b"".join(one.public_bytes(Encoding.DER) for one in read_certificates(path))
+    return roots_der(path)
 
 
 def _lock(owner_key: Path | None) -> Lock:
@@ -140,9 +163,9 @@ def _lock(owner_key: Path | None) -> Lock:
     return Lock(owner_of(owner_key) if owner_key else None)
 
 
-def _compiled(path: Path | None) -> tuple[bytes | None, Fits | None]:
+def _compiled(path: Path | None) -> tuple[Config | None, bytes | None, Fits | None]:
     if path is None:
-        return None, None
+        return None, None, None
     from ..config import compile_config, load, must_fit
 
     site = load(path)
@@ -151,7 +174,7 @@ def _compiled(path: Path | None) -> tuple[bytes | None, Fits | None]:
         for line in must_fit(site, sectors):
             print(f"warning: {line}", file=sys.stderr)
 
-    return compile_config(site), fits
+    return site, compile_config(site), fits
 
 
 def only_port() -> str:

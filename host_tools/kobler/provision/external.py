@@ -4,33 +4,28 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, SignatureAlgorithmOID
 
 from ..errors import KoblerError
 from ..pki import certificates, files
+from ..pki.requests import Answer
 
+# All of this as the unit's own coupler/trust/x509.py has it.
 _MOST_LINKS = 4
+_LEAST_BITS, _MOST_BITS = 2048, 4096
+_SIGNATURES = (SignatureAlgorithmOID.ECDSA_WITH_SHA256, SignatureAlgorithmOID.RSA_WITH_SHA256)
+_UNDERSTOOD = (x509.BasicConstraints, x509.SubjectAlternativeName)
 
 
 def request_pem(csr_der: bytes) -> bytes:
     """The request as authorities want it."""
     return x509.load_der_x509_csr(csr_der).public_bytes(serialization.Encoding.PEM)
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What came back for one unit: its certificate, those between it and the root, the root (all DER)."""
-
-    certificate: bytes
-    chain: list[bytes]
-    ca: bytes
 
 
 def read_certificates(path: Path) -> list[x509.Certificate]:
@@ -65,7 +60,6 @@ def answer(found: Sequence[x509.Certificate], key: ec.EllipticCurvePublicKey, un
         raise KoblerError(f"the certificate is for {name!r}, the unit is {unit_id}: it needs that as common name")
     if certificates.is_authority(certificate):
         raise KoblerError("the certificate is an authority's; a unit must not have that")
-    _check_use(certificate)
     chain = _chain(certificate, found)
     now = dt.datetime.now(dt.UTC)
     for below, one in enumerate(chain, -1):  # so many authorities stand between it and the unit's certificate
@@ -77,22 +71,57 @@ def answer(found: Sequence[x509.Certificate], key: ec.EllipticCurvePublicKey, un
             raise KoblerError(f"the certificate of {who!r} is not valid before {one.not_valid_before_utc}")
         if one.not_valid_after_utc <= now:
             raise KoblerError(f"the certificate of {who!r} expired at {one.not_valid_after_utc}")
-        public = one.public_key()
-        if not isinstance(public, ec.EllipticCurvePublicKey) or not isinstance(public.curve, ec.SECP256R1):
-            raise KoblerError(f"the certificate of {who!r} has no P-256 key; units know no other")
-        if one.signature_algorithm_oid != SignatureAlgorithmOID.ECDSA_WITH_SHA256:
-            raise KoblerError(f"the certificate of {who!r} is not signed with ECDSA and SHA-256; units know no other")
+        _check_use(one, who)
+        if one is not certificate:
+            _check_key(one, who)
+        # A root is trusted as it is: what it signed itself with is nobody's concern.
+        if one.issuer != one.subject and one.signature_algorithm_oid not in _SIGNATURES:
+            raise KoblerError(
+                f"the certificate of {who!r} is not signed with ECDSA or RSA (PKCS #1 v1.5) and SHA-256; units know "
+                "nothing else: ask for one that is"
+            )
     der = [files.certificate_der(one) for one in chain]
     return Answer(der[0], der[1:-1], der[-1])
 
 
-def _check_use(certificate: x509.Certificate) -> None:
-    try:
-        uses = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
-    except x509.ExtensionNotFound:
-        return
-    if ExtendedKeyUsageOID.CLIENT_AUTH not in uses and ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE not in uses:
-        raise KoblerError("the certificate is not for TLS clients (extendedKeyUsage clientAuth)")
+def _check_use(certificate: x509.Certificate, who: str) -> None:
+    # What its extensions say, where they say something; a root's too, since OpenSSL, and so most brokers, go by them.
+    ca = certificates.is_authority(certificate)
+    for one in certificate.extensions:
+        value, ask = one.value, ""
+        if isinstance(value, x509.KeyUsage):
+            if not (value.key_cert_sign if ca else value.digital_signature):
+                ask = "keyUsage " + ("keyCertSign" if ca else "digitalSignature")
+        elif isinstance(value, x509.ExtendedKeyUsage):
+            if ExtendedKeyUsageOID.CLIENT_AUTH not in value and ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE not in value:
+                ask = "extendedKeyUsage clientAuth"
+        elif isinstance(value, x509.NameConstraints) or (one.critical and not isinstance(value, _UNDERSTOOD)):
+            raise KoblerError(
+                f"the certificate of {who!r} has the extension {one.oid.dotted_string}, which units do not understand: "
+                "ask for one without it"
+            )
+        if ask:
+            what = f"authority {who!r} may not issue for" if ca else f"certificate of {who!r} is not for"
+            raise KoblerError(f"the {what} TLS clients: ask for one with {ask}")
+
+
+def _check_key(authority: x509.Certificate, who: str) -> None:
+    public = authority.public_key()
+    if isinstance(public, rsa.RSAPublicKey):
+        exponent = public.public_numbers().e
+        if _LEAST_BITS <= public.key_size <= _MOST_BITS and exponent % 2 and 3 <= exponent < 1 << 32:
+            return
+        found = f"an RSA key of {public.key_size} bits and exponent {exponent}"
+    elif isinstance(public, ec.EllipticCurvePublicKey):
+        if isinstance(public.curve, ec.SECP256R1):
+            return
+        found = f"a key on {public.curve.name}"
+    else:
+        found = "a key of another kind"
+    raise KoblerError(
+        f"the authority {who!r} has {found}; units know P-256, and RSA of {_LEAST_BITS} to {_MOST_BITS} bits: ask for "
+        "a certificate by such an authority"
+    )
 
 
 def _path_length(certificate: x509.Certificate) -> int | None:

@@ -12,14 +12,15 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from cryptography import x509
 
 from ..errors import KoblerError, UsageError
-from ..pki import Authority, certificates, files, requests
+from ..pki import certificates, files, requests
 from . import label
 from .ledger import BEGUN, DONE, FAILED, SIGNED, VOID, Ledger, LedgerError, Piece
-from .steps import Lock, Progress, Provisioned, install
+from .steps import Certifier, Lock, Progress, Provisioned, install
 from .unit import ID, Unit
 
 _SERIAL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}")
@@ -85,11 +86,24 @@ def outlook(pieces: Mapping[str, Piece], order: Order) -> str:
     return f"would go on with unit {piece.id}: {'its certificate is signed' if piece.fingerprint else 'it was begun'}"
 
 
+class Keeper(Certifier, Protocol):
+    """An authority with a memory of what it gave, so that no unit gets it twice."""
+
+    def of_unit(self, unit_id: str) -> list[x509.Certificate]:
+        """What this unit was given and was not taken back."""
+
+    def with_chain(self, certificate: bytes) -> requests.Answer:
+        """One of these, with all that the unit is to have."""
+
+    def revoke(self, what: str, reason: str) -> object:
+        """Take back the one with this serial number."""
+
+
 class Line:
     def __init__(
         self,
         ledger: Ledger,
-        authority: Authority,
+        authority: Keeper,
         labels: Path,
         config: bytes | None,
         say: Progress,
@@ -172,9 +186,7 @@ class Line:
             unit.forget()  # a crash may have come before its key was no longer waiting
             found = None
         else:
-            certificate = self._certificate(unit, piece)
-            authority = self._authority
-            found = install(unit, certificate, authority.chain_der, authority.ca_der, self._config, self._say)
+            found = install(unit, self._given(unit, piece), self._config, self._say)
         self._label(piece)
         if self._lock is not None:
             unit.lock(self._lock.owner)
@@ -182,7 +194,7 @@ class Line:
         self._say(f"{piece.serial}: done, unit {unit.id}")
         return found
 
-    def _certificate(self, unit: Unit, piece: Piece) -> bytes:
+    def _given(self, unit: Unit, piece: Piece) -> requests.Answer:
         given = self._mine(piece)
         if given and not unit.waits():
             raise KoblerError(
@@ -192,17 +204,19 @@ class Line:
         self._say(f"{piece.serial}: unit {unit.id} makes its key")
         request = unit.request(keep=True)
         key = requests.key_of(request, unit.id)
-        certificate = next((files.certificate_der(one) for one in given if one.public_key() == key), None)
-        if certificate is None and given:
+        mine = next((one for one in given if one.public_key() == key), None)
+        if mine is None and given:
             raise KoblerError(
                 f"serial number {piece.serial} was given a certificate for another key of unit {unit.id}; "
                 f"for a new one: --reissue {piece.serial}"
             )
-        if certificate is None:
+        if mine is not None:
+            found = self._authority.with_chain(files.certificate_der(mine))
+        else:
             self._say(f"{piece.serial}: signing its certificate")
-            certificate = self._authority.sign_csr(request, unit.id)
+            found = self._authority.certify(request, unit.id)
         if piece.fingerprint is None:
-            signed = x509.load_der_x509_certificate(certificate)
+            signed = x509.load_der_x509_certificate(found.certificate)
             self._ledger.add(
                 SIGNED,
                 piece,
@@ -210,7 +224,7 @@ class Line:
                 fingerprint=certificates.fingerprint(signed),
                 not_after=signed.not_valid_after_utc.isoformat(),
             )
-        return certificate
+        return found
 
     def _mine(self, piece: Piece) -> list[x509.Certificate]:
         # What was signed since it was begun, also when a crash came before the ledger heard of it.

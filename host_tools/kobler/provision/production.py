@@ -11,10 +11,9 @@ from .. import boards
 from ..build import Build
 from ..build.cli import folder_of
 from ..errors import KoblerError
-from ..pki import Authority
 from .bench import Bench, BenchError, Keyboard
 from .ledger import Ledger, LedgerError, peek
-from .line import Line, Order, check_serial, outlook, read_orders
+from .line import Keeper, Line, Order, check_serial, outlook, read_orders
 from .steps import Lock, Progress, Provisioned
 from .unit import Fits, Unit
 
@@ -31,6 +30,7 @@ class Production:
     def __init__(
         self,
         state: Path,
+        authority: Callable[[], Keeper],
         batch: Path | None,
         port: str,
         board: str | None,
@@ -42,6 +42,7 @@ class Production:
         lock: Lock | None = None,
     ) -> None:
         self._state, self._batch, self._port, self._board = state, batch, port, board
+        self._authority = authority
         self._patience, self._config, self._fits = patience, config, fits
         self._say, self._tell, self._lock = say, tell, lock
         self._ledger = state / "production" / "ledger.jsonl"
@@ -54,8 +55,7 @@ class Production:
             self._outlook(orders or [], reissue)
             return
         with Ledger(self._ledger) as ledger:
-            authority = Authority.open_or_create(self._state / "pki")
-            line = Line(ledger, authority, self._labels, self._config, self._say, self._lock)
+            line = Line(ledger, self._authority(), self._labels, self._config, self._say, self._lock)
             for serial in reissue:
                 line.void(serial)
             if orders is not None and all(map(line.is_done, orders)):

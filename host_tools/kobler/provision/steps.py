@@ -26,15 +26,11 @@ class Certifier(Protocol):
     """Who signs: the local authority, or somebody like it."""
 
     @property
-    def ca_der(self) -> bytes:
-        """What the unit is to trust."""
+    def keep(self) -> bool:
+        """Whether the answer may take so long that the unit's key has to wait for it."""
 
-    @property
-    def chain_der(self) -> list[bytes]:
-        """The intermediates, from the one that signs upwards; without the root."""
-
-    def sign_csr(self, csr_der: bytes, unit_id: str) -> bytes:
-        """The certificate."""
+    def certify(self, csr_der: bytes, unit_id: str) -> requests.Answer:
+        """What the unit is to get for its request."""
 
 
 @dataclass(frozen=True)
@@ -46,11 +42,11 @@ class Lock:
 
 @dataclass(frozen=True)
 class Provisioned:
-    """What the unit says it is now."""
+    """What the unit says it is now; no certificate: it has still to fetch its first one."""
 
     id: str
-    fingerprint: str
-    not_after: int
+    fingerprint: str | None
+    not_after: int | None
     rev: str | None
     seconds: float
 
@@ -91,10 +87,32 @@ def provision(
     started = time.monotonic()
     with at(port, say, fits) as unit:
         say(f"unit {unit.id} makes its key")
-        request = unit.request()
+        request = unit.request(authority.keep)
         say("signing its certificate")
-        certificate = authority.sign_csr(request, unit.id)
-        found = install(unit, certificate, authority.chain_der, authority.ca_der + trust, config, say, lock)
+        found = install(unit, authority.certify(request, unit.id), config, say, lock, trust)
+    return _end(found, started, say)
+
+
+def hand_over(
+    port: str,
+    secret: str | None,
+    roots: bytes,
+    config: bytes | None,
+    progress: Progress | None = None,
+    fits: Fits | None = None,
+    lock: Lock | None = None,
+) -> Provisioned:
+    """Have the unit fetch its certificate itself, by EST, when it is on its network.
+
+    `secret`: user:password for its first request, None: it shows the certificate that it has. `roots`: the authorities
+    (DER, one behind the other) that the server is verified by, and that its certificate must be under.
+    """
+    say = progress or _silent
+    started = time.monotonic()
+    with at(port, say, fits) as unit:
+        say(f"unit {unit.id} gets what it needs to fetch its certificate")
+        unit.stage({"bootstrap": (secret or "").encode() + b"\n" + roots, "config": config})
+        found = _switch(unit, None, (), say, lock)
     return _end(found, started, say)
 
 
@@ -136,7 +154,7 @@ def take_certificate(
         if dry_run:
             say(f"unit {unit.id} would get this certificate, {len(given.chain)} intermediate(s) and its root")
             return None
-        found = install(unit, given.certificate, given.chain, given.ca + trust, config, say, lock)
+        found = install(unit, given, config, say, lock, trust)
     return _end(found, started, say)
 
 
@@ -152,19 +170,24 @@ def look(port: str, config: bytes | None, progress: Progress | None = None, fits
 
 def install(
     unit: Unit,
-    certificate: bytes,
-    chain: list[bytes],
-    ca: bytes,
+    given: requests.Answer,
     config: bytes | None,
     say: Progress,
     lock: Lock | None = None,
+    trust: bytes = b"",
 ) -> Provisioned:
     """Copy certificates and configuration to a unit whose key is staged, have it switch, and lock it."""
-    started = time.monotonic()
     say("copying certificate and configuration")
-    unit.stage(certificate, chain, ca, config)
+    unit.stage({"cert": given.certificate, "ca": given.ca + trust, "config": config})
+    return _switch(unit, given.certificate, given.chain, say, lock)
+
+
+def _switch(
+    unit: Unit, certificate: bytes | None, chain: Sequence[bytes], say: Progress, lock: Lock | None
+) -> Provisioned:
+    started = time.monotonic()
     say("the unit checks what it got and switches")
-    found = unit.switch(certificate)
+    found = unit.switch(certificate, chain)
     if lock is not None:
         say("locking its console")
         unit.lock(lock.owner)
@@ -172,7 +195,8 @@ def install(
 
 
 def _end(found: Provisioned, started: float, say: Progress) -> Provisioned:
-    say(f"unit {found.id} has its certificate and configuration {found.rev}")
+    what = "its certificate" if found.fingerprint else "what it needs to fetch its certificate,"
+    say(f"unit {found.id} has {what} and configuration {found.rev}")
     return replace(found, seconds=time.monotonic() - started)
 
 

@@ -10,7 +10,7 @@ import base64
 import hashlib
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ..errors import KoblerError
@@ -40,18 +40,6 @@ else:
  _r=csr.request(csr.read_key(_k),enrol.unit_id(h))
 _k=None
 """
-# enrol.py asks whether the authority signed the certificate itself. Here it learns, until the reset that follows, to go
-# through the intermediates.
-_CHAIN = """
-from coupler.trust import x509
-_plain=x509.Certificate
-class _Chained(_plain):
- def check_signed_by(self,ca):
-  now=h.now_ms()
-  x509.check_chain(_plain(self.der),_chain,[ca],now and now//1000)
-_chain=[]
-x509.Certificate=_Chained
-"""
 
 
 @dataclass(frozen=True)
@@ -64,10 +52,10 @@ class Owner:
 
 @dataclass(frozen=True)
 class Switched:
-    """What the unit says it has after it switched."""
+    """What the unit says it has after it switched; no certificate: it has still to fetch its first one."""
 
-    fingerprint: str
-    not_after: int
+    fingerprint: str | None
+    not_after: int | None
     rev: str | None
 
 
@@ -113,31 +101,33 @@ class Unit:
         except ValueError:
             return b""
 
-    def stage(self, certificate: bytes, chain: Sequence[bytes], ca: bytes, config: bytes | None) -> None:
-        """Copy what the unit is to have: its certificate, those between it and the root, the root's (all DER), and its
-        configuration."""
-        self._stage("cert", certificate)
-        self._stage("ca", ca)
-        if config is not None:
-            self._stage("config", config)
-        if chain:
-            self._run(_CHAIN, "preparing for its chain")
+    def stage(self, what: Mapping[str, bytes | None]) -> None:
+        """Copy what the unit is to have, by enrol.py's names for it; None: that stays as it is."""
+        for name, data in what.items():
+            if data is not None:
+                self._stage(name, data)
+
+    def switch(self, certificate: bytes | None, chain: Sequence[bytes] = ()) -> Switched:
+        """Have the unit check what is staged and take it; afterwards it is the new one.
+
+        `certificate`: what it must have then, None: as before. `chain`: those between it and the root (all DER).
+        """
+        self._run("from coupler import compose\n_c=[]", "loading its firmware")
         for one in chain:
             self._send("chain", one)
-            self._run("_chain.append(_plain(bytes(_b)))\n_b=None", "copying its chain")
-
-    def switch(self, certificate: bytes) -> Switched:
-        """Have the unit check what is staged and take it. Afterwards it is the new one."""
-        self._run("from coupler import compose", "loading its firmware")
+            self._run("_c.append(bytes(_b))\n_b=None", "copying its chain")
         step = "switching to its new identity"
-        answer = self._ask("enrol.commit(h,compose.check)", step, _ARITHMETIC_SECONDS)
-        expected = hashlib.sha256(certificate).hexdigest()
+        answer = self._ask("enrol.commit(h,compose.check,_c)", step, _ARITHMETIC_SECONDS)
         found = answer if isinstance(answer, dict) else {}
-        end, rev = found.get("not_after"), found.get("rev")
-        if found.get("id") != self.id or found.get("fingerprint") != expected or not isinstance(end, int):
-            raise KoblerError(f"unit {self.id} does not confirm its new certificate: run the command again")
+        fingerprint, end, rev = found.get("fingerprint"), found.get("not_after"), found.get("rev")
+        if certificate is None:
+            right = found.get("est") is True and isinstance(end, int | None) and isinstance(fingerprint, str | None)
+        else:
+            right = fingerprint == hashlib.sha256(certificate).hexdigest() and isinstance(end, int)
+        if found.get("id") != self.id or not right:
+            raise KoblerError(f"unit {self.id} does not confirm what it got: run the command again")
         self.forget()
-        return Switched(expected, end, rev if isinstance(rev, str) else None)
+        return Switched(fingerprint, end, rev if isinstance(rev, str) else None)
 
     def forget(self) -> None:
         """Remove the key that waits, if there is one: what has its certificate must not get another."""
