@@ -4,8 +4,12 @@ with the virtual board, the real MicroPython and a server that keeps to RFC 7030
 from __future__ import annotations
 
 import base64
+import contextlib
+import itertools
 import json
+import socket
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,7 +26,7 @@ from kobler import boards
 from kobler.build import Build, build
 from kobler.errors import KoblerError, UsageError
 from kobler.pki import secret
-from kobler.provision import steps
+from kobler.provision import est, steps
 from kobler.provision.est import Access, EstAuthority
 from time_server import Ntp, time_now
 
@@ -180,7 +184,11 @@ REQUEST = x509.CertificateSigningRequestBuilder().subject_name(NAME).sign(KEY, h
             issues(key=STRANGER.public_key()),
             "of no use: none of these certificates is for the key of",
         ),
-        ("simpleenroll", issues(purpose=ExtendedKeyUsageOID.SERVER_AUTH), "of no use: the certificate is not for TLS"),
+        (
+            "simpleenroll",
+            issues(purpose=ExtendedKeyUsageOID.SERVER_AUTH),
+            "of '020000000001' is not for TLS clients: ask",
+        ),
         ("simpleenroll", issues(by=Authority("Other")), "of no use: the certificate of the authority 'CN=Other' is"),
         ("simpleenroll", issues(days=(-9, -1)), "expired at"),
         ("simpleenroll", says(200, b"%%%"), "answer to simpleenroll has no certificates in it"),
@@ -219,6 +227,31 @@ def test_a_server_that_the_roots_do_not_vouch_for_hears_nothing(place: Place) ->
     place.server.close()
     with pytest.raises(KoblerError, match="does not answer cacerts"):
         place.authority().certify(REQUEST, UNIT)
+
+
+@pytest.mark.parametrize("secured", [True, False], ids=["answer", "handshake"])
+def test_a_server_that_never_ends_is_left(place: Place, monkeypatch: pytest.MonkeyPatch, secured: bool) -> None:
+    monkeypatch.setattr(est, "_IN_ALL", 0.7)
+    stop = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def trickle() -> None:
+            channel, _ = listening.accept()
+            with contextlib.suppress(OSError), channel:
+                if secured:
+                    channel = place.server._context.wrap_socket(channel, server_side=True)
+                for byte in itertools.cycle(b"HTTP/1.1 200 OK\r\nX: " if secured else b"\x16\x03\x03\x40\x00"):
+                    if stop.wait(0.1):
+                        break
+                    channel.send(bytes((byte,)))
+
+        thread = threading.Thread(target=trickle, daemon=True)
+        thread.start()
+        url = f"https://localhost:{listening.getsockname()[1]}/.well-known/est"
+        with pytest.raises(KoblerError, match="does not answer cacerts"):
+            EstAuthority(Access(url, place.roots), place.state / "est", print).certify(REQUEST, UNIT)
+        stop.set()
+        thread.join(5)
 
 
 def test_a_line_shows_its_own_certificate(shared: Unit, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:

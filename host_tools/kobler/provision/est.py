@@ -7,12 +7,15 @@ came is kept in a file before the unit gets it: a one-time secret is good for on
 from __future__ import annotations
 
 import base64
+import contextlib
 import datetime as dt
 import email.utils
 import http.client
+import socket
 import ssl
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -26,7 +29,8 @@ from ..pki import certificates, files, requests
 from .external import answer, read_certificates
 from .steps import Progress
 
-_SECONDS = 30.0  # for each step of a request
+_SECONDS = 30.0  # for each step of a request,
+_IN_ALL = 60.0  # and for all of it
 _PATIENCE = 30.0  # for a certificate that is pending; the unit's console is held meanwhile
 _LEAST_PAUSE = 1.0
 _PENDING = 30.0  # where the server does not say
@@ -160,16 +164,24 @@ class EstAuthority:
             fields |= {"Content-Type": "application/pkcs10", "Content-Transfer-Encoding": "base64"}
             if self._access.secret:
                 fields["Authorization"] = "Basic " + base64.b64encode(self._access.secret.encode()).decode()
-        assert parts.hostname
-        line = http.client.HTTPSConnection(parts.hostname, parts.port, timeout=_SECONDS, context=self._context)
+        assert parts.hostname and parts.port
+        line = http.client.HTTPConnection(parts.netloc)
         try:
-            line.request(method, parts.path, body, fields)
-            reply = line.getresponse()
-            data = reply.read(_LIMIT + 1)
+            plain = socket.create_connection((parts.hostname, parts.port), _SECONDS)
+            line.sock = channel = self._context.wrap_socket(
+                plain, server_hostname=parts.hostname, do_handshake_on_connect=False
+            )
+            with _limited(channel):
+                channel.do_handshake()
+                line.request(method, parts.path, body, fields)
+                reply = line.getresponse()
+                data = reply.read(_LIMIT + 1)
         except ssl.SSLCertVerificationError as error:
             raise KoblerError(f"{where} cannot be trusted: {error.verify_message} (see --est-roots)") from None
-        except (OSError, http.client.HTTPException) as error:
-            raise KoblerError(f"{where} does not answer {operation}: {error or type(error).__name__}") from None
+        except OSError as error:
+            raise KoblerError(f"{where} does not answer {operation}: {error}") from None
+        except http.client.HTTPException as error:  # its words are the server's
+            raise KoblerError(f"{where} does not answer {operation} as HTTP does: {type(error).__name__}") from None
         finally:
             line.close()
         if reply.status == 202 and body is not None:
@@ -185,6 +197,22 @@ class EstAuthority:
         # What a server says of a secret could repeat it.
         text = "".join(c if c.isprintable() else " " for c in data[:_WORDS].decode("ascii", "replace")).strip()
         return f": {text}" if text and kind.startswith("text/plain") and not self._access.secret else ""
+
+
+@contextlib.contextmanager
+def _limited(channel: ssl.SSLSocket) -> Iterator[None]:
+    # Each byte may come in time, and the last one never.
+    def cut() -> None:
+        with contextlib.suppress(OSError):
+            socket.socket.shutdown(channel, socket.SHUT_RDWR)  # below TLS, in which a thread is at work
+
+    timer = threading.Timer(_IN_ALL, cut)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _certificates(data: bytes | float, operation: str) -> list[x509.Certificate]:
