@@ -8,6 +8,13 @@ from pathlib import Path
 
 import pytest
 
+# Files of more than 45 seconds, by themselves. They begin first, so that none of them is waited for at the end.
+_LONG = (
+    "test_up", "test_oldest_micropython", "test_azure_link", "test_provision_board", "test_memory", "test_est",
+    "test_bus_remote", "test_esptool", "test_link_faults", "test_poller", "test_console_lock", "test_exactly_once",
+    "test_tools_agree", "test_lock_board", "test_network_faults", "test_flash",
+)  # fmt: skip
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--interpreter", help="run the unit tests on this MicroPython or CircuitPython binary")
@@ -20,6 +27,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for item in items:
             if item.get_closest_marker("long"):
                 item.add_marker(pytest.mark.skip(reason="long: run it with tests/run --long"))
+    items.sort(key=lambda item: _LONG.index(item.path.stem) if item.path.stem in _LONG else len(_LONG))
 
 
 @pytest.fixture(scope="session")

@@ -108,10 +108,14 @@ class Broker:
     def start(self) -> None:
         self._script.start()
         until = time.monotonic() + 20
-        while not self.ready():
-            self._script.check()
-            assert time.monotonic() < until, self._script.log.read_text()[-2000:]
-            time.sleep(0.05)
+        try:
+            while not self.ready():
+                self._script.check()
+                assert time.monotonic() < until, self._script.log.read_text()[-2000:]
+                time.sleep(0.05)
+        except BaseException:
+            self.stop()
+            raise
 
     def ready(self) -> bool:
         return listens(NODES[0], self.wss) and listens(NODES[0], self.mqtts)
@@ -175,7 +179,11 @@ class Cluster:
         self._script = Script(command, folder / "log")
         self._again: dict[int, Script] = {}
         self._script.start()
-        self.wait(range(3))
+        try:
+            self.wait(range(3))
+        except BaseException:
+            self.stop()
+            raise
 
     def wait(self, nodes: Any, seconds: float = 40) -> None:
         """Until these nodes are up and agree on a leader."""

@@ -31,7 +31,9 @@ def node_modules(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if not shutil.which("node") or not shutil.which("npm"):
         pytest.skip("node and npm are not here")
     folder = tmp_path_factory.mktemp("node")
-    command = ["npm", "install", "--silent", "--no-save", "--prefix", str(folder), _PACKAGE]
+    # Where there is no registry it should not take minutes to find that out.
+    patience = ["--fetch-retries=1", "--fetch-retry-mintimeout=1000", "--fetch-timeout=20000"]
+    command = ["npm", "install", "--silent", "--no-save", *patience, "--prefix", str(folder), _PACKAGE]
     done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
     if done.returncode:
         pytest.skip(f"{_PACKAGE} could not be installed: {done.stderr.strip()[-200:]}")
