@@ -84,6 +84,9 @@ class Authority:
             .not_valid_after(now + dt.timedelta(days=days[1]))
             .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
             .add_extension(usage or _usage(digital_signature=True), critical=True)
+            # Without these OpenSSL cannot tell two roots of one name apart.
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key()), critical=False)
         )
         if names is not None:
             builder = builder.add_extension(names, critical=False)
@@ -115,12 +118,13 @@ def certs_only(*certificates: x509.Certificate) -> bytes:
 
 @dataclass
 class Answer:
-    """What goes back. `wait`: seconds before it does."""
+    """What goes back. `wait`: seconds before it does; `length`: whether it says how long it is."""
 
     status: int = 200
     body: bytes = b""
     fields: dict[str, str] = field(default_factory=dict)
     wait: float = 0.0
+    length: bool = True
 
 
 def answer(der: bytes, kind: str = "application/pkcs7-mime; smime-type=certs-only", width: int = 64) -> Answer:
@@ -302,7 +306,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(found.status)
         for name, value in found.fields.items():
             self.send_header(name, value)
-        self.send_header("Content-Length", str(len(found.body)))
+        if found.length:
+            self.send_header("Content-Length", str(len(found.body)))
         self.end_headers()
         self.wfile.write(found.body)
         channel.settimeout(0.2)

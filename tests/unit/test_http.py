@@ -86,14 +86,29 @@ def test_codings_beside_a_length_or_unknown_are_refused():
     taken(OK + b"TRANSFER-ENCODING: Chunked\r\n\r\n0\r\n\r\n")
 
 
-def test_the_end_of_the_connection_ends_a_body_only_where_that_was_said():
+def test_the_end_of_the_connection_ends_a_body_where_nothing_else_does():
     taken(OK + b"Connection: close\r\n\r\nhello", body=b"hello")
     taken(OK + b"Connection: x, Close\r\n\r\n", body=b"")
     taken(b"HTTP/1.0 200 OK\r\n\r\nhello", body=b"hello")
-    refused(OK + b"\r\nhello", "where the answer ends")
-    refused(OK + b"Connection: keep-alive\r\n\r\nhello", "where the answer ends")
+    taken(OK + b"\r\nhello", body=b"hello")
+    taken(OK + b"Connection: keep-alive\r\n\r\nhello", body=b"hello")
     refused(b"", "cut short")
     refused(OK + b"Connection: close\r\n", "cut short")
+
+
+def test_what_nobody_needs_is_not_waited_for():
+    for status in (b"202", b"301", b"401", b"503"):
+        head_of = b"HTTP/1.1 " + status + b" Later\r\nRetry-After: 5\r\n"
+        taken(head_of + b"\r\n", int(status))  # cisco's libest
+        taken(head_of + b"Connection: close\r\n\r\nwhy", int(status), body=b"why")
+        taken(head_of + b"Content-Length: 3\r\n\r\nwhy", int(status), body=b"why")
+
+
+def test_a_long_page_about_an_error_is_cut():
+    page = bytes(range(32, 127)) * 10
+    for way in (b"Content-Length: 950\r\n\r\n" + page, b"Transfer-Encoding: chunked\r\n\r\n3B6\r\n" + page):
+        taken(b"HTTP/1.1 404 No\r\n" + way, 404, body=page[:100], limit=100)
+        refused(OK + way, "too large", limit=100)
 
 
 def test_answers_without_a_body():

@@ -32,6 +32,21 @@ def test_the_certificates_come_out_in_their_order():
     assert len(pkcs7.certificates(_message(*[_certificate(i) for i in range(8)]))) == 8
 
 
+def _endless(tag, *inside):
+    return bytes((tag, 0x80)) + b"".join(inside) + b"\0\0"
+
+
+def test_indefinite_lengths_are_taken_as_bouncycastle_writes_them():
+    two = [_certificate(1), _certificate(2)]
+    content = _endless(der.SEQUENCE, _DATA)
+    for certs in (_endless(0xA0, *two), der.tlv(0xA0, *two)):
+        signed = _endless(der.SEQUENCE, der.integer(1), _EMPTY, content, certs, _EMPTY)
+        message = _endless(der.SEQUENCE, _SIGNED_DATA, _endless(0xA0, signed))
+        assert pkcs7.certificates(message) == two
+        for end in range(len(message)):
+            raises(der.DerError, pkcs7.certificates, message[:end])
+
+
 def test_what_is_not_certs_only_is_refused_with_its_cause():
     one = _certificate(1)
     good = _message(one)
@@ -44,11 +59,16 @@ def test_what_is_not_certs_only_is_refused_with_its_cause():
         ("unexpected element", _message(one, content=_SIGNED_DATA)),
         ("no certificate", _message()),
         ("other than X.509", _message(one, der.tlv(0xA1, b"\x05\x00"))),
-        ("more than 8", _message(*[_certificate(i) for i in range(9)])),
+        ("more than 12", _message(*[_certificate(i) for i in range(13)])),
         ("is signed", _message(one, signers=der.tlv(der.SET, one))),
         ("more than expected", _message(one, tail=b"\x05\x00")),
-        ("at most 16384", bytes(16385)),
-        ("bad length", b"\x30\x80" + good[4:] + b"\0\0"),
+        ("at most 12288", bytes(12289)),
+        ("more than expected", b"\x30\x80" + good[2:] + b"\0\0\0"),
+        ("cut off", b"\x30\x80" + good[2:] + b"\0"),
+        ("cut off", b"\x30\x80"),
+        ("bad length", b"\x30\x80" * 8 + b"\0\0" * 8),
+        ("bad length", b"\x30\x80\x04\x80\0\0\0\0"),
+        ("cut off", b"\x30\x80" + good[:-1] + b"\0\0"),
     )
     for words, data in cases:
         error = str(raises(der.DerError, pkcs7.certificates, data))

@@ -367,6 +367,17 @@ def test_only_a_trusted_authority_itself_vouches_for_a_new_one():
         assert anchors.rolled([old], [middle, x509.Certificate(proof), new], NOW) == ([old] + found, found), issuer
 
 
+def test_an_authority_changes_its_key_and_keeps_its_name():
+    old = x509.Certificate(CA_DER)
+    new = x509.Certificate(certificate("CA", p256.public_key(8), key=8, extensions=(CA,)))
+    over = x509.Certificate(certificate("CA", p256.public_key(8), extensions=(CA,)))
+    back = x509.Certificate(certificate("CA", p256.public_key(CA_KEY), key=8, extensions=(CA,)))
+    for offered in ([old, new, over, back], [back, over, new]):
+        assert anchors.rolled([old], offered, NOW) == ([old, new], [new])
+    for offered in ([new], [new, back], [over], [back]):
+        assert anchors.rolled([old], offered, NOW) == ([old], []), "nobody who is trusted vouches for it"
+
+
 def test_a_new_authority_for_which_there_is_no_room_stays_out_and_stops_nothing():
     new = certificate("New", p256.public_key(8), key=8, issuer="New", extensions=(CA,))
     proof = certificate("New", p256.public_key(8), extensions=(CA,))
@@ -375,8 +386,8 @@ def test_a_new_authority_for_which_there_is_no_room_stays_out_and_stops_nothing(
     message = der.tlv(der.SEQUENCE, _SIGNED_DATA, der.tlv(0xA0, signed))
     both = CA_DER + new
     assert issuing.roots(CA_DER, message, NOW, len(both)) == (both, ["New"], [proof], [])
-    assert issuing.roots(CA_DER, message, NOW, len(both) - 1) == (CA_DER, [], [proof], ["New"])
-    assert issuing.roots(CA_DER, message, NOW, 0) == (CA_DER, [], [proof], ["New"]), "what is trusted stays"
+    assert issuing.roots(CA_DER, message, NOW, len(both) - 1) == (CA_DER, [], [new, proof], ["New"])
+    assert issuing.roots(CA_DER, message, NOW, 0) == (CA_DER, [], [new, proof], ["New"]), "what is trusted stays"
 
 
 def test_a_unit_may_trust_two_authorities_one_of_which_signed_its_certificate():

@@ -55,6 +55,11 @@ def test_a_good_token_grants_what_it_says():
     assert verifier.refused == 0
 
 
+def test_a_name_may_have_letters_of_other_languages():
+    for name in ("J\u00fcrgen", "\u0416\u0430\u043d\u043d\u0430", "\u73e0\u5b50"):
+        assert _verifier().check(_token(sub=name), _NOW).subject == name
+
+
 def test_bytes_and_lists_of_units_and_claims_of_others_are_taken():
     for text in (
         _token().encode(),
@@ -106,6 +111,9 @@ def test_claims_that_do_not_fit_are_refused_by_name():
         ("sub", {"sub": None}),
         ("sub", {"sub": ""}),
         ("sub", {"sub": "a\nb"}),
+        ("not for reading", {"sub": "a\x9bb"}),
+        ("not for reading", {"sub": "a\u202eb"}),
+        ("not for reading", {"sub": "a\u2066b"}),
         ("sub", {"sub": "x" * 65}),
         ("sub", {"sub": 7}),
         ("jti", {"jti": None}),
@@ -136,7 +144,7 @@ def test_a_token_is_good_once():
     verifier.check(_token(jti="2"), _NOW)
     # no longer than it could be used
     assert len(verifier._used) == 2
-    verifier.check(_token(jti="3", iat=_NOW + 400, exp=_NOW + 500), _NOW + 400)
+    verifier.check(_token(jti="3", iat=_NOW + 420, exp=_NOW + 500), _NOW + 420)
     assert len(verifier._used) == 1
 
 
@@ -152,7 +160,7 @@ def test_the_memory_of_tokens_is_bounded_and_forgets_none_too_early():
     verifier.check(_token(jti="2"), _NOW)
     _refused("too many", _token(jti="3"), _NOW, verifier)
     _refused("used before", _token(jti="1"), _NOW, verifier)
-    assert verifier.check(_token(jti="3", iat=_NOW + 400, exp=_NOW + 500), _NOW + 400).jti == "3"
+    assert verifier.check(_token(jti="3", iat=_NOW + 420, exp=_NOW + 500), _NOW + 420).jti == "3"
 
 
 def test_what_was_issued_before_the_start_is_refused():
@@ -168,6 +176,11 @@ def test_a_clock_that_goes_back_makes_no_used_token_good_again():
     verifier.check(_token(jti="2", iat=later, exp=later + 60), later)  # the first one is forgotten
     _refused("clock went back", _token(), _NOW, verifier)
     assert verifier.check(_token(jti="3", iat=later - 60, exp=later), later - 60).issued == later - 60
+    # nor by less than what is let pass, when it had just ended
+    verifier = _verifier()
+    verifier.check(_token(), _NOW)
+    verifier.check(_token(jti="2", iat=_NOW + 365, exp=_NOW + 400), _NOW + 365)
+    _refused("used before", _token(), _NOW + 359, verifier)
 
 
 def test_a_nonce_that_was_asked_for_must_be_there():
@@ -237,6 +250,8 @@ def test_a_header_that_is_not_plain_is_refused():
         ("not a JSON object", '["alg","ES256"]'),
         ("not a JSON object", '{"alg":"ES256","kid":"a"'),
         ("plain strings", '{"alg":"ES256","kid":"a"x}'),
+        ("plain strings", '{"alg":"ES256","kid":"a"\x0b}'),
+        ("plain strings", '{"alg":\x0c"ES256","kid":"a"}'),
         ("alg", "{}"),
         ("header of", '{"alg":"ES256","kid":"%s"}' % ("a" * 512)),
     )

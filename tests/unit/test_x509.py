@@ -290,9 +290,54 @@ def test_a_chain_that_never_ends_is_refused():
     # each the issuer of the other
     one = x509.Certificate(_certificate("A", 1, "B", 2, (_ca(), _CERT_SIGN)))
     two = x509.Certificate(_certificate("B", 2, "A", 1, (_ca(), _CERT_SIGN)))
-    assert "chain of more than" in str(
-        raises(x509.CertificateError, x509.check_chain, one, [one, two], [_root()], _NOW)
+    error = raises(x509.CertificateError, x509.check_chain, one, [one, two], [_root()], _NOW)
+    assert "'B', which is not trusted here" in str(error)
+    # and so many of one name that to try them all would take for ever
+    many = [
+        x509.Certificate(_certificate("A", key, "A", other, (_ca(), _CERT_SIGN)))
+        for key in (1, 2, 3, 4, 5)
+        for other in (1, 2, 3, 4, 5)
+    ]
+    leaf = x509.Certificate(_certificate("Leaf", 9, "A", 1, ()))
+    tried = []
+    real = x509.p256.verify
+
+    def verify(*arguments):
+        tried.append(0)
+        return real(*arguments)
+
+    x509.p256.verify = verify
+    try:
+        raises(x509.CertificateError, x509.check_chain, leaf, many, [_root()], _NOW)
+    finally:
+        x509.p256.verify = real
+    assert len(tried) <= 16
+
+
+def test_an_authority_that_has_two_certificates_is_followed_to_the_trusted_one():
+    # Its key changed and its name stayed (RFC 4210, 4.4): old is trusted, new signs itself, old vouches for new.
+    old, new, over = (
+        _root(),
+        _root(1234),
+        x509.Certificate(_certificate("Root", 1234, "Root", _ROOT_KEY, (_ca(), _CERT_SIGN))),
     )
+    leaf = x509.Certificate(_certificate("Leaf", 9, "Root", 1234, ()))
+    for others in ([new, over], [over, new], [over], [new, over, leaf, old]):
+        x509.check_chain(leaf, others, [old], _NOW)
+    for others in ([new], [], [old]):
+        raises(x509.CertificateError, x509.check_chain, leaf, others, [old], _NOW)
+    # What it issued itself does not count for path lengths.
+    tight = x509.Certificate(_certificate("Root", _ROOT_KEY, "Root", _ROOT_KEY, (_ca(0), _CERT_SIGN)))
+    x509.check_chain(leaf, [over], [tight], _NOW)
+
+
+def test_what_is_valid_from_this_minute_on_is_taken_from_a_clock_that_is_ahead():
+    root = _root()
+    begin = root.not_before
+    root.check_time(begin - 300)
+    assert "not valid yet" in str(raises(x509.CertificateError, root.check_time, begin - 301))
+    root.check_time(root.not_after)
+    raises(x509.CertificateError, root.check_time, root.not_after + 1)
 
 
 def test_a_damaged_signature_of_the_right_form_is_noticed():

@@ -71,9 +71,13 @@ class Answer:
             if self._state == _BODY:
                 left = self._left
                 n = len(data) if left is None else min(left, len(data))
+                if n > self._limit:
+                    if self.status < 300:
+                        raise HttpError("the body is too large")
+                    self._state = _DONE  # a page about an error: its beginning will do
+                    yield data[: self._limit]
+                    return
                 self._limit -= n
-                if self._limit < 0:
-                    raise HttpError("the body is too large")
                 yield data[:n]
                 data = data[n:]
                 if left is not None:
@@ -174,14 +178,17 @@ class Answer:
             if not length.isdigit() or len(length) > _LENGTH_DIGITS:
                 raise HttpError("a length of %r" % length[:20])
             self._left = int(length)
-            if self._left > self._limit:
+            if self._left > self._limit and self.status < 300:
                 raise HttpError("the body is too large: %s bytes" % length)
             if not self._left:
                 self._state = _DONE
-        elif self._old or "close" in [option.strip() for option in fields.get("connection", "").lower().split(",")]:
-            self._left = None
         else:
-            raise HttpError("nothing tells where the answer ends")
+            # It ends where the peer closes, which it was asked to (RFC 9112, 6.3, 8). If it does not even say that it
+            # will, nobody waits for what he can do without.
+            options = [option.strip() for option in fields.get("connection", "").lower().split(",")]
+            self._left = None
+            if (self.status == 202 or self.status >= 300) and not self._old and "close" not in options:
+                self._state = _DONE
 
     def _size(self, line):
         # RFC 9112, 7.1; extensions are skipped

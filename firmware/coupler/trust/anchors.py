@@ -23,14 +23,17 @@ def read(data):
     return found
 
 
-def readable(offered):
-    """Those of the certificates (bytes each) that can be read here, parsed. The others cannot lead anywhere."""
+def readable(offered, reasons=None):
+    """Those of the certificates (bytes each) that can be read here, parsed, each once. The others cannot lead anywhere;
+    why goes to the list `reasons`."""
     found = []
-    for one in offered:
+    for i, one in enumerate(offered):
         try:
-            found.append(x509.Certificate(one))
-        except ValueError:
-            pass
+            if one not in offered[:i]:
+                found.append(x509.Certificate(one))
+        except ValueError as error:
+            if reasons is not None:
+                reasons.append(str(error))
     return found
 
 
@@ -44,7 +47,9 @@ def rolled(trusted, offered, now):
     for root in offered:
         if root.der not in known and root.issuer == root.subject and root.not_before <= now <= root.not_after:
             for proof in offered:
-                if proof.subject == root.subject != proof.issuer and proof.key_info == root.key_info:
+                # Its name may be the same as before (RFC 4210, 4.4.1). What its own key signed proves nothing here:
+                # that key is not trusted yet.
+                if proof is not root and proof.subject == root.subject and proof.key_info == root.key_info:
                     try:
                         x509.check_chain(proof, (), trusted, now)  # nothing in between: an intermediate makes no root
                         root.check_signed_by(proof)  # the same key, and may it issue certificates?

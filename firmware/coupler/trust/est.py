@@ -3,12 +3,15 @@
 import binascii
 
 from coupler.const import const
+from coupler.net.errors import NetError
 
 _LEAST_S = const(5)
-_MOST_S = const(86400)
+_MOST_S = const(604800)
 _PENDING_S = const(300)  # where the server does not say
 _LIMIT = const(12288)  # bytes of an answer
 _WORDS = const(80)  # of a refusal
+_LINE = const(48)  # bytes in a line of base64; OpenSSL's decoder spoils lines of more than a thousand characters
+_PATIENCE_MS = const(60000)  # an authority may take its time to issue
 
 CACERTS = "cacerts"
 CSRATTRS = "csrattrs"
@@ -38,13 +41,19 @@ async def ask(hal, url, operation, trust, csr=None, secret=None, bus=None):
     if csr is not None:
         # RFC 8951, 3: nobody may rely on the second one, but servers of before do.
         fields = [("Content-Type", "application/pkcs10"), ("Content-Transfer-Encoding", "base64")]
-        body = binascii.b2a_base64(csr)
+        body = b"".join([binascii.b2a_base64(csr[at : at + _LINE]) for at in range(0, len(csr), _LINE)])
     if secret:
         fields.append(http.basic(*secret.split(":", 1)))
     where = url + "/" + operation
-    answer = await http.request(
-        hal, "GET" if body is None else "POST", where, trust, fields, body, limit=_LIMIT, bus=bus
-    )
+    method, patience = ("GET", http.IDLE_MS) if body is None else ("POST", _PATIENCE_MS)
+    try:
+        answer = await http.request(
+            hal, method, where, trust, fields, body, limit=_LIMIT, bus=bus, idle_ms=patience, total_ms=2 * patience
+        )
+    except NetError as error:
+        if error.kind == "tls-refused" and "cert" not in trust:
+            raise NetError(error.kind, "the EST server wants a certificate, not a secret alone: %s" % error)
+        raise
     status = answer.status
     pause = seconds(answer.fields.get("retry-after"), hal.now_ms())
     if pause is not None:
@@ -56,7 +65,9 @@ async def ask(hal, url, operation, trust, csr=None, secret=None, bus=None):
     if operation == CSRATTRS and status in (204, 404, 405, 501):
         return b"", 0
     text = "the EST server answered %s with %d" % (operation, status)
-    if not secret:  # what a server says of it could repeat it
+    if status == 401:
+        text += ": " + _wanted(answer, secret, "cert" in trust)
+    elif not secret:  # what a server says of it could repeat it
         text += _words(answer)
     raise EstError(text, status < 500 and status not in (408, 429), pause)
 
@@ -66,7 +77,7 @@ def _content(operation, answer):
     if kind != ("application/csrattrs" if operation == CSRATTRS else "application/pkcs7-mime"):
         raise EstError("the EST server's answer to %s is of the type %r" % (operation, kind[:_WORDS]))
     # Base64 with white space anywhere (RFC 8951, 3.1). Encoding it again tells what the decoder has passed over.
-    text = b"".join(answer.body.split())
+    text = b"".join(answer.body.strip(b"\0").split())
     try:
         content = binascii.a2b_base64(text)
     except ValueError:
@@ -74,6 +85,17 @@ def _content(operation, answer):
     if not content or binascii.b2a_base64(content).strip() != text:
         raise EstError("the EST server's answer to %s is not base64" % operation)
     return content
+
+
+def _wanted(answer, secret, shown):
+    scheme = answer.fields.get("www-authenticate", "").split(" ")[0]
+    if scheme and scheme.lower() != "basic":
+        return "it wants %s, which this unit does not know" % scheme[:_WORDS]
+    if secret:
+        return "is the secret wrong, or was it used before? Provision the unit again"
+    if shown:
+        return "it does not know the unit's certificate, or wants a secret: provision the unit again"
+    return "it wants a secret or a certificate"
 
 
 def _words(answer):

@@ -58,19 +58,23 @@ def roots(authorities, message, now, room):
     while new and sum([len(one.der) for one in kept]) > room:
         out.append(new.pop().common_name())
         kept.pop()
-    others = [one.der for one in offered if one.issuer != one.subject]
-    return b"".join([one.der for one in kept]), [one.common_name() for one in new], others, out
+    trusted = [one.der for one in kept]
+    others = [one.der for one in offered if one.der not in trusted]
+    return b"".join(trusted), [one.common_name() for one in new], others, out
 
 
 def accept(message, key, authorities, others, now, unit_id, certificate):
-    """The certificate (DER) in the answer to an enrolment with this key; ValueError for what is wrong with it.
+    """The certificate (DER) in the answer to an enrolment with this key, and when it begins (Unix seconds); ValueError
+    for what is wrong with it.
 
     others: more certificates for its chain; certificate: the present one if its names were asked for."""
-    came = anchors.readable(pkcs7.certificates(message))
+    reasons = []
+    came = anchors.readable(pkcs7.certificates(message), reasons)
     public = key[-65:]  # as csr.write_key leaves it
     ours = [one for one in came if one.public_key == public]
     if len(ours) != 1:
-        raise ValueError("the answer has %d certificates for this unit's key" % len(ours))
+        why = "; one cannot be read: " + reasons[0] if reasons else ""
+        raise ValueError("the answer has %d certificates for this unit's key%s" % (len(ours), why))
     issued = ours[0]
     if issued.common_name() != unit_id:
         raise ValueError("the %s, but this unit is %s" % (issued, unit_id))
@@ -90,4 +94,4 @@ def accept(message, key, authorities, others, now, unit_id, certificate):
     size = len(key) + len(issued.der) + len(authorities)
     if size > ROOM:
         raise ValueError("key and certificates have %d bytes, at most %d" % (size, ROOM))
-    return issued.der
+    return issued.der, issued.not_before

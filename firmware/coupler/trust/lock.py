@@ -197,7 +197,10 @@ class Guard:
             for grant in verifier.checking(token, now and now // 1000, since=since):
                 await hal.sleep_ms(0)
         except tokens.TokenError as error:
-            raise LockError(str(error))
+            text = str(error)
+            if "before the unit's start" in text:
+                text = "iat: the token was issued before the console was locked or last opened, by this unit's clock"
+            raise LockError(text)
         finally:
             hal.forget("coupler.trust.token", "coupler.trust.p256")
         if grant is None or not grant.allows("admin"):

@@ -74,7 +74,7 @@ def _failed(one, error):
         one.waits = 0
         pause = _SLOW_S
         if one.not_after:
-            pause = max(_SLOW_MIN_S, min(pause, (one.not_after - hal.now_ms() // 1000) // 8))
+            pause = max(_SLOW_MIN_S, min(pause, (one.not_after - _now(hal)) // 8))
         else:
             pause = _RETRY_MAX_S
     else:
@@ -109,7 +109,6 @@ async def _enrol(one, parts):
     unit = one.unit
     hal = unit.hal
     unit_id = _unit_id(hal)
-    now = hal.now_ms() // 1000
     present = hal.read_file(switch.CERT)
     authorities = hal.read_file(switch.CA)
     secret = None
@@ -136,7 +135,7 @@ async def _enrol(one, parts):
 
     async def learn():
         message, _ = await ask(est.CACERTS)
-        found = await _compute(unit, "roots", authorities, message, now, _room(names))
+        found = await _compute(unit, "roots", authorities, message, _now(hal), _room(names))
         trust["ca"] = found[0]
         return found
 
@@ -161,24 +160,28 @@ async def _enrol(one, parts):
         return None, pause if one.waits < _WAITS else max(pause, _RETRY_MAX_S)
     one.waits = 0
     authorities, new, others, out = learned or await learn()
-    certificate = await _compute(unit, "accept", message, key, authorities, others, now, unit_id, names)
+    issued = await _compute(unit, "accept", message, key, authorities, others, _now(hal), unit_id, names)
+    certificate, begin = issued
     candidate.save(hal, key, certificate, authorities)
     hal.remove(switch.BOOTSTRAP)
     _welcome(new, out)
     one.failures = one.trials = 0
+    pause = begin - _now(hal)
+    if pause >= 0:  # it was issued a moment ago, by a clock that is ahead
+        one.tell("trial")
+        return None, pause + 1
     return (key, certificate, authorities), 0
 
 
 async def _wanted(unit, ask):
-    # Whether the server insists on what the unit cannot give is not known before the request. The same goes for an
-    # answer that makes no sense.
+    # Whether the server insists on what the unit cannot give is not known before the request. It need not answer
+    # this at all, and there are servers that cannot.
     try:
         attributes, _ = await ask(est.CSRATTRS)
         return ", ".join(await _compute(unit, "beyond", attributes)) if attributes else ""
-    except (est.EstError, ValueError) as error:
-        if not getattr(error, "refused", True):
-            raise
-        return str(error)
+    except (NetError, est.EstError, ValueError) as error:
+        print("kobler: the EST server's wishes are not known:", error)
+        return ""
 
 
 async def _change(one, parts):
@@ -197,7 +200,10 @@ async def _change(one, parts):
             try:
                 await est.ask(hal, one.url, est.CACERTS, new, None, None, unit.serial)
             except (NetError, est.EstError) as error:
-                return _unproved(one, "the EST server does not accept the new certificate: %s" % error)
+                if getattr(error, "refused", False) or getattr(error, "kind", None) == "tls-refused":
+                    return _unproved(one, "the EST server does not accept the new certificate: %s" % error)
+                one.tell("trial", "no connection to the EST server: %s" % error)
+                return _TRIAL_S
     await _in_turn(unit, candidate.adopt, hal, parts)
     one.read()
     one.trials = one.failures = 0
@@ -230,11 +236,12 @@ async def _trial(one, session, new):
 def _unproved(one, text):
     # -> seconds until the next trial
     one.trials += 1
-    one.tell("trial", text)
     if one.trials >= _TRIALS:
         one.trials = 0
+        one.tell("failed", text)
         candidate.drop(one.unit.hal)
         return _SLOW_S
+    one.tell("trial", text)
     return min(_TRIAL_AGAIN_MAX_S, _TRIAL_AGAIN_S << one.trials - 1)
 
 
@@ -264,7 +271,7 @@ async def _look(one):
     try:
         message, _ = await est.ask(hal, one.url, est.CACERTS, identity, None, None, unit.serial)
         hal.forget("coupler.net.http")
-        found = await _compute(unit, "roots", identity["ca"], message, hal.now_ms() // 1000, _room(identity["cert"]))
+        found = await _compute(unit, "roots", identity["ca"], message, _now(hal), _room(identity["cert"]))
         authorities, new, _, out = found
         if new:
             await _in_turn(unit, _trust, hal, authorities)
@@ -290,6 +297,10 @@ def _welcome(new, out):
         print("kobler: trusts the new authority %s too, the old one vouches for it" % name)
     for name in out:
         print("kobler: no room for the new authority %s before an old one has expired" % name)
+
+
+def _now(hal):
+    return hal.now_ms() // 1000
 
 
 def _room(certificate):

@@ -18,6 +18,7 @@ from coupler.trust.roles import ROLES, allowed
 _MOST = const(2048)  # characters of a token
 _HEADER = const(512)
 _TEXT = const(64)  # characters of a subject or an id
+_BLANK = b" \t\r\n"  # RFC 8259, 2
 _LIFE = const(86400)  # seconds a token may last
 LEEWAY = const(60)  # seconds that the clocks of issuer and unit may differ
 _ROOM = const(64)  # tokens remembered
@@ -132,7 +133,8 @@ class Verifier:
         if not allowed(key.most, role):
             raise TokenError("role: key %r may grant %s at most" % (key.kid, key.most))
         grant = Grant(_text(claims, "sub"), role, issued, ends, _text(claims, "jti"), key.kid)
-        self._use((key.kid, grant.jti), ends + LEEWAY, now)
+        # Remembered for as long as a clock that goes back by LEEWAY, which is let pass, could make it good again.
+        self._use((key.kid, grant.jti), ends + 2 * LEEWAY, now)
         return grant
 
     def _use(self, one, ends, now):
@@ -140,6 +142,7 @@ class Verifier:
         if now < self._latest - LEEWAY:
             # What was forgotten since, as it had ended, would be good again.
             raise TokenError("the unit's clock went back: no token is taken until it is right, or the unit restarts")
+        self._latest = max(self._latest, now)
         for old in [old for old in used if used[old] <= now]:
             del used[old]
         if one in used:
@@ -148,7 +151,6 @@ class Verifier:
             # None may be forgotten before its end: it could be used again.
             raise TokenError("too many tokens within a day")
         used[one] = ends
-        self._latest = max(self._latest, now)
 
 
 def _split(token):
@@ -186,16 +188,16 @@ def _header(data):
     if len(data) > _HEADER:
         raise TokenError("header of %d bytes, at most %d" % (len(data), _HEADER))
     found = {}
-    text = data.strip()
+    text = data.strip(_BLANK)
     if text[:1] != b"{" or text[-1:] != b"}":
         raise TokenError("header is not a JSON object")
     fields = text[1:-1].split(b'"')
     # "name" : "value" , …  gives: blank, name, colon, value, comma, name, …, blank
-    if len(fields) % 4 != 1 or fields[0].strip() or fields[-1].strip():
+    if len(fields) % 4 != 1 or fields[0].strip(_BLANK) or fields[-1].strip(_BLANK):
         raise TokenError("header has something other than plain strings")
     for at in range(1, len(fields), 4):
         name, colon, value, comma = fields[at : at + 4]
-        if colon.strip() != b":" or comma.strip() != (b"," if at + 4 < len(fields) else b""):
+        if colon.strip(_BLANK) != b":" or comma.strip(_BLANK) != (b"," if at + 4 < len(fields) else b""):
             raise TokenError("header has something other than plain strings")
         for byte in name + value:
             if not 0x20 <= byte < 0x7F or byte == 0x5C:
@@ -233,6 +235,10 @@ def _seconds(claims, name):
 
 def _text(claims, name):
     text = claims.get(name)
-    if not isinstance(text, str) or not 0 < len(text) <= _TEXT or min(text) < " " or "\x7f" in text:
+    if not isinstance(text, str) or not 0 < len(text) <= _TEXT:
         raise TokenError("%s: must be 1 to %d characters" % (name, _TEXT))
+    for c in text:
+        # It goes into logs: nothing that moves a cursor, turns the direction of writing, or is no character.
+        if not (" " <= c < "\x7f" or "\xa0" <= c < "\u2000" or "\u2070" <= c < "\ud800"):
+            raise TokenError("%s: has a character that is not for reading" % name)
     return text

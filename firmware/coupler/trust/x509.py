@@ -41,6 +41,8 @@ _PURPOSES = {
     SERVER: "servers in TLS (extendedKeyUsage serverAuth)",
 }
 _LONGEST = const(4)  # a chain's certificates without the anchor
+_CHECKS = const(16)  # of signatures, for one chain
+_AHEAD_S = const(300)  # that an authority's clock may be ahead, of those that issue from "now" on
 
 
 class CertificateError(ValueError):
@@ -182,8 +184,8 @@ class Certificate:
         return extended is None or purpose in extended or _ANY_USAGE in extended
 
     def check_time(self, now):
-        """CertificateError unless it is valid at `now`, Unix seconds."""
-        if now < self.not_before:
+        """CertificateError unless it is valid at `now`, Unix seconds, or in five minutes."""
+        if now < self.not_before - _AHEAD_S:
             raise CertificateError("%s is not valid yet, or the unit's clock is slow" % self)
         if now > self.not_after:
             raise CertificateError("%s has expired" % self)
@@ -285,46 +287,58 @@ def check_chain(leaf, others, anchors, now=None, purpose=None):
         raise CertificateError("%s is not for %s%s" % (leaf, _PURPOSES[purpose], what))
     if now is not None:
         leaf.check_time(now)
-    one = leaf
-    for below in range(int(leaf.is_ca), _LONGEST):  # an authority counts for the path lengths above it
-        issuer, reason = _issuer(one, anchors, below, now, purpose)
-        if issuer:
-            return
-        if one.issuer == one.subject:
-            raise reason or CertificateError("the authority %r is not one that is trusted here" % one.common_name())
-        issuer, other = _issuer(one, others, below, now, purpose)
-        if not issuer:
-            name = _common_name(one.issuer)
-            raise (
-                reason
-                or other
-                or CertificateError(
-                    "%s was issued by %r, which is not trusted here: unknown authority, or a chain cut off"
-                    % (one, name)
-                )
-            )
-        one = issuer
-    raise CertificateError("chain of more than %d certificates" % _LONGEST)
+    reason = _climb(leaf, list(others), anchors, int(leaf.is_ca), 1, now, purpose, [_CHECKS])
+    if reason:
+        raise reason
 
 
-def _issuer(one, candidates, below, now, purpose):
-    # -> (the issuer of `one` or None, why those of its name are not); `below` authorities stand between it and the leaf
+def _climb(one, others, anchors, below, length, now, purpose, checks):
+    # -> None if a chain leads from `one` to an anchor, else why not. below: authorities between it and the leaf, for
+    # their path lengths; length: of the chain up to it; checks: how many are left. Authorities that changed their key
+    # have two certificates of one name, so one that leads nowhere is not the end. None is tried twice.
+    if length > _LONGEST:
+        return CertificateError("chain of more than %d certificates" % _LONGEST)
     reason = None
-    for issuer in candidates:
-        if issuer.subject == one.issuer:
+    for trusted in (True, False):
+        for issuer in anchors if trusted else others[:]:
+            if issuer.subject != one.issuer or not trusted and (issuer is one or issuer not in others):
+                continue
             try:
-                one.check_signed_by(issuer)
-                if issuer.path_length is not None and below > issuer.path_length:
-                    raise CertificateError("%s may not have so many authorities below it" % issuer)
-                # Of a root, too, as OpenSSL and Go have it, and so the brokers. mbedTLS looks at the leaf alone.
-                if purpose and not issuer._serves(purpose):
-                    raise CertificateError("%s is an authority, but not for %s" % (issuer, _PURPOSES[purpose]))
-                if now is not None:
-                    issuer.check_time(now)
-                return issuer, None
+                _check_step(one, issuer, below, now, purpose, checks)
             except CertificateError as error:
-                reason = error
-    return None, reason
+                reason = reason or error
+                continue
+            if trusted:
+                return None
+            others.remove(issuer)
+            # self-issued ones do not count (RFC 5280, 6.1.4 (l))
+            more = below + (issuer.subject != issuer.issuer)
+            further = _climb(issuer, others, anchors, more, length + 1, now, purpose, checks)
+            if not further:
+                return None
+            reason = further
+    if reason:
+        return reason
+    if one.issuer == one.subject:
+        return CertificateError("the authority %r is not one that is trusted here" % one.common_name())
+    return CertificateError(
+        "%s was issued by %r, which is not trusted here: unknown authority, or a chain cut off"
+        % (one, _common_name(one.issuer))
+    )
+
+
+def _check_step(one, issuer, below, now, purpose, checks):
+    checks[0] -= 1
+    if checks[0] < 0:  # each takes a chip half a second, and who sends them chooses how many there are
+        raise CertificateError("chains of too many certificates of one name")
+    one.check_signed_by(issuer)
+    if issuer.path_length is not None and below > issuer.path_length:
+        raise CertificateError("%s may not have so many authorities below it" % issuer)
+    # Of a root, too, as OpenSSL and Go have it, and so the brokers. mbedTLS looks at the leaf alone.
+    if purpose and not issuer._serves(purpose):
+        raise CertificateError("%s is an authority, but not for %s" % (issuer, _PURPOSES[purpose]))
+    if now is not None:
+        issuer.check_time(now)
 
 
 def _attributes(name):
@@ -343,7 +357,10 @@ def _common_name(name):
         if kind == der.COMMON_NAME:
             if value.peek() not in (der.UTF8_STRING, der.PRINTABLE_STRING):
                 return ""
-            found.append(str(value.read(value.peek()), "utf-8"))
+            try:
+                found.append(str(value.read(value.peek()), "utf-8"))
+            except UnicodeError:
+                raise der.DerError("bad character in a common name")
     return found[0] if len(found) == 1 else ""
 
 
