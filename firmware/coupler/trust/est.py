@@ -20,12 +20,14 @@ REENROLL = "simplereenroll"
 
 
 class EstError(Exception):
-    """refused: the same again would not help. pause: seconds that the server asked to wait, None if it did not."""
+    """refused: the same again would not help. pause: seconds that the server asked to wait, None if it did not.
+    status: as of HTTP, 0 where that is not the reason."""
 
-    def __init__(self, text, refused=True, pause=None):
+    def __init__(self, text, refused=True, pause=None, status=0):
         super().__init__(text)
         self.refused = refused
         self.pause = pause
+        self.status = status
 
 
 async def ask(hal, url, operation, trust, csr=None, secret=None, bus=None):
@@ -69,7 +71,7 @@ async def ask(hal, url, operation, trust, csr=None, secret=None, bus=None):
         text += ": " + _wanted(answer, secret, "cert" in trust)
     elif not secret:  # what a server says of it could repeat it
         text += _words(answer)
-    raise EstError(text, status < 500 and status not in (408, 429), pause)
+    raise EstError(text, status < 500 and status not in (408, 429), pause, status)
 
 
 def _content(operation, answer):

@@ -152,6 +152,8 @@ async def _enrol(one, parts):
     try:
         message, pause = await ask(operation, csr)
     except est.EstError as error:
+        if error.status == 401 and "challenge" not in lacking:
+            lacking = ""  # that is no matter of keys
         raise est.EstError(str(error) + lacking, error.refused, error.pause)
     if message is None:
         one.waits += 1
@@ -167,9 +169,9 @@ async def _enrol(one, parts):
     _welcome(new, out)
     one.failures = one.trials = 0
     pause = begin - _now(hal)
-    if pause >= 0:  # it was issued a moment ago, by a clock that is ahead
+    if pause > 0:  # it was issued a moment ago, by a clock that is ahead
         one.tell("trial")
-        return None, pause + 1
+        return None, pause
     return (key, certificate, authorities), 0
 
 
