@@ -177,7 +177,7 @@ def test_a_certificate_is_renewed_with_the_same_names_and_a_new_key(world: World
 
 @one_of_them
 def test_nothing_is_asked_while_a_certificate_is_young(world: World, server: EstServer) -> None:
-    world.born(days=(-40, 50))
+    world.born(days=(-40, 50.01))
     first, forced = world.run(server, steps=2, renew=[1])
     assert first["report"] == {"not_after": first["report"]["not_after"], "days": 50, "state": "valid", "error": None}
     assert forced["files"] == first["files"] + ["identity"] or forced["report"]["error"] is None
