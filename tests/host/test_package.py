@@ -86,6 +86,7 @@ def test_the_release_is_dated_and_no_change_of_it_is_later() -> None:
     changes = (_ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
     released = datetime.fromtimestamp(coupler.RELEASED_MS / 1000, UTC)
     assert released.time() == time.min, "a day, so that every build is the same"
+    assert released == kobler.RELEASED
     assert f"# {released:%Y-%m-%d}," in Path(coupler.__file__).read_text(encoding="utf-8")
     for version, day in re.findall(r"^## \[(.+?)\](?: - (\S+))?$", changes, re.M):
         assert (version == "Unreleased") == (not day), version

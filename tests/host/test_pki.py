@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import errno
 import json
 import os
 import shutil
@@ -21,6 +22,7 @@ from kobler import cli
 from kobler.errors import KoblerError, UsageError
 from kobler.pki import Authority, certificates, files, revocation
 from kobler.pki.cli import app
+from kobler.pki.register import Entry, Register
 from typer.testing import CliRunner
 
 UNIT = "246f28aabbcc"
@@ -668,6 +670,64 @@ def test_a_folder_that_cannot_be_written_is_a_one_line_error(tmp_path: Path) -> 
     (tmp_path / "file").write_text("")
     with pytest.raises(KoblerError, match="cannot write"):
         Authority.open_or_create(tmp_path / "file" / "pki")
+
+
+@pytest.mark.parametrize("command", [["list"], ["revoke", "viewer"], ["crl"]])
+def test_a_folder_without_an_authority_gets_none_by_being_looked_at(tmp_path: Path, command: list[str]) -> None:
+    done = CliRunner().invoke(app, [*command, "--state", str(tmp_path / "typo")])
+    assert isinstance(done.exception, KoblerError), done.output
+    assert "there is no authority in" in str(done.exception) and "`kobler pki init`" in str(done.exception)
+    assert not (tmp_path / "typo").exists()
+
+
+def test_the_list_shows_what_is_revoked_in_80_columns_and_in_a_pipe(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("KOBLER_ROOT_PASSPHRASE", PASSPHRASE)
+    medium, state = str(tmp_path / "medium"), ["--state", str(tmp_path / "state")]
+    assert init(tmp_path, "--root-out", medium).exit_code == 0
+    authority = Authority.open(tmp_path / "state" / "pki")
+    authority.sign_csr(request(UNIT), UNIT)
+    authority.revoke(UNIT)
+    for options in (state, ["--root", medium]):
+        *_, head, row = CliRunner().invoke(app, ["list", *options]).stdout.splitlines()
+        assert head.split() == ["name", "status", "kind", "until", "serial"]
+        (entry,) = authority.entries() if options is state else Register(tmp_path / "medium").entries()
+        assert row.split() == entry_row(entry), "its serial number is whole"
+        assert f" {entry.status} " in row[:80]
+    assert entry.status == "good" and authority.entries()[0].status == "revoked"
+    assert len(CliRunner().invoke(app, ["list", *state]).stdout.splitlines()[-1]) < 80
+
+
+def entry_row(entry: Entry) -> list[str]:
+    return [*entry.name.split(), entry.status, entry.kind, f"{entry.not_after:%Y-%m-%d}", entry.serial]
+
+
+def test_a_clock_that_is_wrong_is_named_and_makes_no_authority(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KOBLER_ROOT_PASSPHRASE", PASSPHRASE)
+    with monkeypatch.context() as patch:
+        patch.setattr(certificates, "RELEASED", dt.datetime.now(dt.UTC) + dt.timedelta(days=1))
+        for options in ([], ["--root-out", str(tmp_path / "medium")]):
+            done = init(tmp_path, *options)
+            assert "this computer's clock says" in str(done.exception) and "but this software is of" in str(
+                done.exception
+            )
+            assert list(tmp_path.iterdir()) == []
+    with monkeypatch.context() as patch:
+        patch.setattr(certificates, "BACKDATE", dt.timedelta(days=-2))
+        assert "the authority was made after" in str(init(tmp_path).exception)
+    with pytest.raises(KoblerError, match=r"the authority was made after .*: is the clock wrong\?"):
+        Authority.open(tmp_path / "state" / "pki")
+
+
+def test_a_full_disk_asks_for_space_not_for_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(KoblerError, match=r"No space left on device; free some space$"):
+        files.write(tmp_path / "file", b"x")
 
 
 def test_the_commands_print_json_lines(tmp_path: Path) -> None:

@@ -5,8 +5,12 @@ from __future__ import annotations
 import gc
 import json
 import os
+import pty
 import shutil
+import signal
 import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -156,3 +160,41 @@ def test_another_token_of_the_same_name_is_not_taken(tmp_path: Path) -> None:
     place.write_text(json.dumps({**json.loads(place.read_text()), "serial": "0000"}))
     with pytest.raises(KoblerError, match="connect that one"):
         Authority.open(tmp_path / "state" / "pki").issue_client("viewer")
+
+
+@pytest.mark.parametrize(("pin", "words"), [(PIN, b"scan the serial number"), ("wrong-pin", b"refused the PIN")])
+def test_a_line_asks_for_the_pin_before_it_reads_serial_numbers_from_the_same_terminal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pin: str, words: bytes
+) -> None:
+    assert init(tmp_path, "--token", "line").exit_code == 0
+    monkeypatch.delenv("KOBLER_PKCS11_PIN")
+    command = [
+        "-P",
+        "-m",
+        "kobler",
+        "provision",
+        "--scan",
+        "--port",
+        "/dev/ttyNONE",
+        "--state",
+        str(tmp_path / "state"),
+    ]
+    child, terminal = pty.fork()
+    if child == 0:
+        os.execv(sys.executable, [sys.executable, *command])
+    said, asked, limit = b"", False, time.monotonic() + 30
+    try:
+        while words not in said and time.monotonic() < limit:
+            said += os.read(terminal, 4096)
+            if not asked and b"PIN of the token 'line': " in said:
+                asked = True
+                assert b"scan" not in said
+                os.write(terminal, pin.encode() + b"\n")
+        assert asked and words in said, said
+        assert pin.encode() not in said
+    finally:
+        if pin == PIN:
+            os.kill(child, signal.SIGKILL)
+        status = os.waitpid(child, 0)[1]
+        os.close(terminal)
+    assert pin == PIN or os.waitstatus_to_exitcode(status) == 1, "no second try: tokens lock themselves"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import signal
 import struct
 import zlib
@@ -16,10 +17,14 @@ from coupler.trust import csr, enrol, switch
 from cryptography import x509
 from kobler.errors import KoblerError, UsageError
 from kobler.pki import Authority, certificates
-from kobler.provision import label
-from kobler.provision.ledger import Ledger, LedgerError, peek
-from kobler.provision.line import Line, Order, read_orders
-from kobler.provision.unit import Unit
+from kobler.provision import label, production
+from kobler.provision.bench import BenchError
+from kobler.provision.console import Locked
+from kobler.provision.ledger import Ledger, LedgerError, Piece, peek
+from kobler.provision.line import Line, Order, outlook, read_orders, stands
+from kobler.provision.production import Production
+from kobler.provision.steps import Lock
+from kobler.provision.unit import Owner, Unit
 from local_unit import LocalConsole
 
 ONE, TWO = "0200000000a1", "0200000000a2"
@@ -299,6 +304,7 @@ def test_a_torn_last_line_is_cut_off_and_the_rest_is_kept(site: Site) -> None:
 def test_a_last_line_that_lacks_its_newline_alone_counts(site: Site) -> None:
     site.run(ONE, Order("S1"))
     whole = site.path.read_bytes()
+    site.path.with_suffix(".head").unlink()
     for lines in (1, 2, 3):
         part = b"".join(whole.splitlines(keepends=True)[:lines])
         site.path.write_bytes(part[:-1])
@@ -420,6 +426,262 @@ def test_two_lines_cannot_write_one_ledger(site: Site) -> None:
 
 
 @pytest.mark.parametrize(
+    ("older", "words"),
+    [
+        (lambda lines: lines[:-1], r"has 5 of 6 lines, as .*ledger\.head says: restore the newest"),
+        (lambda lines: lines[:3], "has 3 of 6 lines"),
+        (lambda lines: [], "has 0 of 6 lines"),
+        (lambda lines: None, "has 0 of 6 lines"),
+    ],
+    ids=["one line", "a unit", "new", "gone"],
+)
+def test_an_older_ledger_gives_no_serial_number_twice(site: Site, older: Any, words: str) -> None:
+    site.run(ONE, Order("S1"))
+    site.run(TWO, Order("S2"))
+    lines = site.path.read_bytes().splitlines(keepends=True)
+    left = older(lines)
+    if left is None:
+        site.path.unlink()
+    else:
+        site.path.write_bytes(b"".join(left))
+    for look in (lambda: peek(site.path), lambda: site.run("0200000000a3", Order("S2"))):
+        with pytest.raises(LedgerError, match=words):
+            look()
+    site.path.write_bytes(b"".join(lines))
+    site.run("0200000000a3", Order("S3"))
+    site.check("S3", "0200000000a3")
+
+
+def test_a_ledger_that_is_another_one_is_refused(site: Site, tmp_path: Path) -> None:
+    site.run(ONE, Order("S1"))
+    with Ledger(tmp_path / "other.jsonl") as other:
+        for number in range(5):
+            other.add("begun", Piece(f"T{number}", TWO), known=[])
+    site.path.write_bytes((tmp_path / "other.jsonl").read_bytes())
+    with pytest.raises(LedgerError, match="is another one, as "):
+        Ledger(site.path)
+    site.path.with_suffix(".head").write_text('{"lines": true, "last": ""}')
+    with pytest.raises(LedgerError, match=r"ledger\.head is damaged: remove it, if"):
+        Ledger(site.path)
+
+
+def test_a_ledger_may_be_ahead_of_what_stands_beside_it(site: Site) -> None:
+    head = site.path.with_suffix(".head")
+    site.run(ONE, Order("S1"))
+    before = head.read_bytes()
+    with Ledger(site.path) as ledger:
+        ledger.add("begun", Piece("S2", TWO), known=[])
+    head.write_bytes(before)  # a crash came between
+    site.run(TWO, Order("S2"))
+    site.check("S2", TWO)
+    head.unlink()  # as before there was one
+    assert peek(site.path)["S2"].done
+    with Ledger(site.path) as ledger:
+        assert ledger.pieces["S2"].done
+
+
+def test_a_label_that_the_ledger_does_not_know_stops_the_line(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    site.run(ONE, Order("S1"))
+    site.run(TWO, Order("S2"))
+    site.void("S2")  # its label is known all the same
+    assert list(peek(site.path, site.labels)) == ["S1"]
+    lines = site.path.read_bytes().splitlines(keepends=True)
+    site.path.write_bytes(b"".join(lines[:3]))
+    site.path.with_suffix(".head").unlink()  # an older backup of all but the labels
+    (site.labels / ".S9.png").write_bytes(b"")
+    for look in (Ledger, peek):
+        with pytest.raises(LedgerError, match=r"S2\.png is the label of .*ledger\.jsonl does not know"):
+            look(site.path, site.labels)
+    with pytest.raises(LedgerError, match="is the label of"):
+        Desk(site, monkeypatch).run(None, TWO, scanned=["S2"])
+
+
+def test_a_revoked_unit_is_not_done(site: Site) -> None:
+    site.run(ONE, Order("S1"))
+    with Ledger(site.path) as ledger:
+        line = Line(ledger, site.authority, site.labels, None, site.said.append)
+        add = ledger.add
+        ledger.add = lambda event, *a, **k: (_ for _ in ()).throw(KeyboardInterrupt)  # type: ignore[method-assign]
+        assert line.is_done(Order("S1"))
+        with pytest.raises(KeyboardInterrupt):  # a crash comes after it was revoked
+            line.void("S1")
+        ledger.add = add  # type: ignore[method-assign]
+        assert not line.is_done(Order("S1"))
+    words = f"the certificate of unit {ONE} was revoked (or is another authority's); for a new one: --reissue S1"
+    assert outlook(peek(site.path), Order("S1"), lambda piece: stands(site.authority, piece)) == words
+    with pytest.raises(KoblerError, match=re.escape(words)):
+        site.run(ONE, Order("S1"))
+    site.void("S1")
+    site.run(ONE, Order("S1"))
+    site.check("S1", ONE)
+
+
+OWNER = Owner("cafe", "04" + "6b17d1f2e12c4247f8bce6e563a440f277037d812deb33a0f4a13945d898c296"
+               "4fe342e2fe1a7f9b8ee7eb4a7c0f9e162bce33576b315ececbb6406837bf51f5")  # fmt: skip
+
+
+class Desk:
+    """A production with a line of `Site`s boards and a person: each board in turn, with what is scanned for it."""
+
+    def __init__(self, site: Site, monkeypatch: pytest.MonkeyPatch, lock: Lock | None = None) -> None:
+        self.site, self.lock = site, lock
+        self.done: list[str] = []
+        self.scanned: list[str] = []
+        self.boards: list[str] = []
+        self.order: list[str] = []
+        self.consoles: dict[str, bool] = {}
+        desk = self
+
+        class Bench:
+            def __init__(self, *_: Any) -> None:
+                desk.order.append("bench")
+
+            def unit(self, _: Any) -> Unit:
+                unit_id = desk.boards.pop(0)
+                console = site.board(unit_id)
+                if console.hal.get_number("console") == 1:
+                    raise Locked("/dev/ttyX", unit_id)
+                return Unit(console)  # type: ignore[arg-type]
+
+            def release(self) -> None:
+                pass
+
+            def change(self, _: Any) -> None:
+                if not desk.boards:
+                    raise BenchError("no board comes any more")
+
+        class Keyboard:
+            def __init__(self) -> None:
+                desk.order.append("keyboard")
+
+            def line(self, _: Any) -> str | None:
+                return desk.scanned.pop(0) if desk.scanned else None
+
+        monkeypatch.setattr(production, "Bench", Bench)
+        monkeypatch.setattr(production, "Keyboard", Keyboard)
+
+    def run(
+        self, batch: Path | None, *boards: str, scanned: list[str] | None = None, reissue: list[str] | None = None
+    ) -> None:
+        self.boards, self.scanned = list(boards), scanned or []
+
+        def tell(_: Any, *, serial: str, label: str) -> None:
+            self.done.append(serial)
+
+        authority = self.site.authority
+        one = Production(
+            self.site.folder, lambda: authority, batch, "/dev/ttyX", None, 1, None, None, self.site.said.append, tell,
+            self.lock,
+        )  # fmt: skip
+        one.run(reissue or [], False)
+
+
+def test_power_that_fails_before_the_lock_is_no_lock(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    def cut(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    desk = Desk(site, monkeypatch, Lock(OWNER))
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Unit, "lock", cut)
+        desk.run(None, ONE, scanned=["S1"])
+    desk.run(None, ONE, scanned=["S1"])
+    site.check("S1", ONE)
+    assert site.board(ONE).hal.get_number("console") == 1
+    assert [event for _, event in site.events()] == ["begun", "signed", "locking", "done"]
+
+
+def test_power_that_fails_between_the_lock_and_the_ledger_loses_no_unit(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    orders = site.folder / "orders.csv"
+    orders.write_text("serial\nS1\n")
+    desk = Desk(site, monkeypatch, Lock(OWNER))
+
+    def cut(ledger: Ledger, event: str, piece: Piece, **fields: Any) -> None:
+        if event == "done":
+            raise KeyboardInterrupt
+        add(ledger, event, piece, **fields)
+
+    add = Ledger.add
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Ledger, "add", cut)
+        desk.run(orders, ONE)
+    assert [event for _, event in site.events()] == ["begun", "signed", "locking"]
+    assert not peek(site.path)["S1"].done and site.board(ONE).hal.get_number("console") == 1
+    (site.labels / "S1.png").unlink()
+    desk.run(orders, ONE)
+    site.check("S1", ONE)
+    assert desk.done == ["S1"] and site.events()[-1] == ("S1", "done")
+    before = site.path.read_bytes()
+    desk.run(None, ONE, scanned=["S1"])
+    assert site.said.count(f"S1: done already, unit {ONE}") == 2 and site.path.read_bytes() == before
+    site.authority.revoke(ONE)
+    with pytest.raises(KoblerError, match="1 of the scanned serial numbers could not be done: S1"):
+        desk.run(None, ONE, scanned=["S1"])
+    assert f"NOT DONE: serial number S1: the certificate of unit {ONE} was revoked" in site.said[-2]
+
+
+def test_a_unit_that_another_locked_is_not_done(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    desk = Desk(site, monkeypatch)
+    for begun in (False, True):
+        if begun:
+            with Ledger(site.path) as ledger:
+                ledger.add("begun", Piece("S1", ONE), known=[])
+        site.board(ONE).hal.put_number("console", 1)
+        with pytest.raises(KoblerError, match="1 of the scanned serial numbers could not be done: S1"):
+            desk.run(None, ONE, scanned=["S1"])
+        assert "NOT DONE: the console of unit 0200000000a1 is locked" in site.said[-2]
+
+
+def test_a_serial_number_that_was_done_at_last_did_not_fail(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    site.run(ONE, Order("S1"))
+    desk = Desk(site, monkeypatch)
+    desk.run(None, ONE, TWO, scanned=["S2", "S/2", "S2"])
+    assert desk.done == ["S2"] and [text for text in site.said if "NOT DONE" in text] == [
+        f"NOT DONE: unit {ONE} has serial number S1; S2 was not given to it",
+        "NOT DONE: 'S/2' is no serial number: use 1 to 32 letters, digits, '.', '_' or '-', a letter or digit first",
+    ]
+    for scanned, left in ((["S3", "S2"], "1 of the scanned serial numbers could not be done: S3"), (["S/2"], "'S/2'")):
+        with pytest.raises(KoblerError, match=left):
+            desk.run(None, ONE, TWO, scanned=scanned)
+
+
+def test_a_pin_is_asked_for_before_another_reads_the_keyboard(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    desk = Desk(site, monkeypatch)
+    monkeypatch.setattr(site.authority, "ready", lambda: desk.order.append("pin"))
+    desk.run(None)
+    assert desk.order[0] == "pin" and "keyboard" in desk.order
+
+    def refuse() -> None:
+        raise KoblerError("the token 'line' refused the PIN")
+
+    monkeypatch.setattr(site.authority, "ready", refuse)
+    desk.order.clear()
+    with pytest.raises(KoblerError, match="refused the PIN"):  # once, not for each board
+        desk.run(None, ONE, scanned=["S1"])
+    assert desk.order == [] and not site.path.read_bytes()
+    site.run(ONE, Order("S1"))
+    with pytest.raises(KoblerError, match="refused the PIN"):
+        desk.run(None, reissue=["S1"])
+    site.check("S1", ONE)  # nothing was revoked
+
+
+def test_a_unit_that_is_to_be_locked_must_agree_on_the_time(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    console = site.board(ONE)
+    console.hal._correction = 3 * 86_400_000
+    desk = Desk(site, monkeypatch, Lock(OWNER))
+    with pytest.raises(KoblerError, match="could not be done"):
+        desk.run(None, ONE, scanned=["S1"])
+    text = next(text for text in site.said if text.startswith("NOT DONE"))
+    assert "this computer's clock says 20" in text and f"that of unit {ONE} 20" in text and "Set this computer" in text
+    assert not site.path.read_bytes() and site.authority.entries() == []
+    desk.lock = None
+    desk.run(None, ONE, scanned=["S1"])
+    assert any(text.startswith("warning: this computer's clock says") for text in site.said)
+    site.check("S1", ONE)
+
+
+@pytest.mark.parametrize(
     ("text", "words"),
     [
         ("", "first line must name the columns"),
@@ -429,6 +691,9 @@ def test_two_lines_cannot_write_one_ledger(site: Site) -> None:
         ("serial\nA\na\n", r"orders.csv:3: a stands in line 2"),
         ("serial\n../A\n", r"orders.csv:2: '../A' is no serial number"),
         ("serial;id\nA;B\n", "one of them `serial`"),
+        ('serial,note\nA,"x\nB,y\n', "unexpected end of data"),
+        ("serial,serial\nA,B\n", "names 2 columns `serial`"),
+        ("id,serial,id\n,A,\n", "names 2 columns `id`"),
         ("serial,id\nA,xyz\n", r"orders.csv:2: 'xyz' is no unit's id"),
         ("serial,id\nA,0200000000a1\nB,0200000000A1\n", "0200000000a1 stands in line 2"),
         ("serial\n\xff\n", "not CSV in UTF-8"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import fcntl
 import json
 import os
@@ -15,11 +16,12 @@ import threading
 import time
 import tty
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
+from board_at_port import invoke
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -27,10 +29,13 @@ from cryptography.x509.oid import NameOID
 from kobler import serial_ports
 from kobler.errors import KoblerError, UsageError
 from kobler.pki import Authority
-from kobler.provision import console, external, provision, unit
+from kobler.provision import console, external, lock, provision, steps, unit
 from kobler.provision.cli import only_port
+from kobler.provision.lock_cli import unlock
 from local_unit import LocalConsole
 from other_authority import OtherAuthority, pem
+from typer import Typer
+from typer.testing import CliRunner
 
 MICROPYTHON = Path(os.environ.get("KOBLER_MICROPYTHON") or Path(sys.executable).with_name("micropython"))
 
@@ -194,6 +199,103 @@ def test_a_board_does_not_choose_its_name(said: object) -> None:
         unit.Unit(Says(*answers))
 
 
+def test_what_a_unit_says_is_no_command_to_the_terminal() -> None:
+    evil = json.dumps({"error": "OSError\x1b[2J", "text": "\x1b]0;x\x07\r\u202e" + "x" * 5000})
+    with pytest.raises(console.Refused) as caught:
+        Says(evil).ask("1", "asking")
+    assert str(caught.value).isprintable() and len(str(caught.value)) < 1000
+    assert caught.value.kind == "OSError?[2J" and caught.value.text.startswith("?]0;x???x")
+    one = unit.Unit(Says('{"answer": [1, 24]}', '{"answer": "cafe0001"}', '{"answer": {"fingerprint": "\\u001b[2J"}}'))
+    assert one.fingerprint() == "?[2J"
+
+
+class Locked:
+    """The console of a locked unit that refuses every token."""
+
+    def __init__(self, port: str) -> None:
+        self.port, self.heard = port, b""
+        everyone.append(self)
+
+    def send(self, data: bytes) -> None:
+        self.heard += data
+
+    def find(self, pattern: bytes, _seconds: float) -> Any:
+        last = self.heard.split(b"\r")[-2]
+        said = b"kobler: go on\r\n" if last.endswith(b"\\") else b"kobler: refused: un\x1b[2Jlucky\r\n"
+        return re.search(pattern, said if last else b"kobler: the console of cafe0001 is locked: x")
+
+    def close(self) -> None:
+        pass
+
+
+everyone: list[Locked] = []
+
+
+@pytest.mark.parametrize("wanted", [None, "CAFE0001", "cafe0002"])
+def test_unlock_says_for_which_unit_it_signs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wanted: str | None
+) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    path = tmp_path / "owner.pem"
+    form, kind = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
+    path.write_bytes(key.private_bytes(form, kind, serialization.NoEncryption()))
+    monkeypatch.setattr(lock, "Console", Locked)
+    app = Typer()
+    app.command()(unlock)
+    done = CliRunner().invoke(app, ["--port", "/dev/ttyX", "--key", str(path), *(["--id", wanted] if wanted else [])])
+    heard = everyone.pop().heard
+    assert isinstance(done.exception, KoblerError)
+    if wanted == "cafe0002":
+        assert str(done.exception) == "the unit at /dev/ttyX says that it is cafe0001, not cafe0002: it got no token"
+        assert b"unlock" not in heard and not done.stderr
+        return
+    assert str(done.exception) == "the unit at /dev/ttyX refused the token: un?[2Jlucky"
+    assert "signing a token for unit cafe0001" in done.stderr
+    token = b"".join(line[7:].rstrip(b"\\") for line in heard.split(b"\r") if line.startswith(b"unlock "))
+    claims = json.loads(base64.urlsafe_b64decode(token.split(b".")[1] + b"=="))
+    assert claims["aud"] == "urn:dev:kobler:cafe0001:console" and claims["exp"] - claims["iat"] <= 120
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--csr-out", "unit.csr"], "it would make a key that waits for its certificate and keep its configuration"),
+        (["--est", "unit"], "it would get what it needs for that and keep its configuration"),
+        ([], "it would get a new key and certificate and keep its configuration"),
+    ],
+)
+def test_a_dry_run_says_what_the_command_would_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: list[str], words: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "roots.pem").write_bytes(OtherAuthority().chain[0].public_bytes(serialization.Encoding.PEM))
+    est = ["--est-roots", "roots.pem"] if "--est" in options else []
+    board = LocalConsole(tmp_path / "unit", UNIT)
+    monkeypatch.setattr(steps, "Console", lambda _: nullcontext(board))
+    done = invoke("--port", "/dev/ttyX", *options, *est, "--dry-run")
+    assert done.exit_code == 0, done.output
+    assert f"unit {UNIT}: it has no certificate; {words}" in done.stderr
+    assert not (tmp_path / "unit.csr").exists() and board.hal.read_file("/etc/key.csr") is None
+
+
+@pytest.mark.parametrize("locks", [False, True])
+def test_clocks_that_differ_are_told_before_anything_is_done(
+    authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, locks: bool
+) -> None:
+    board, said = LocalConsole(tmp_path / "unit", UNIT), []
+    monkeypatch.setattr(steps, "Console", lambda _: nullcontext(board))
+    for ms, told in ((11 * 60_000, True), (9 * 60_000, False)):
+        board.hal._correction = ms
+        said.clear()
+        try:
+            provision("/dev/ttyX", authority, None, said.append, lock=steps.Lock(None) if locks else None)
+            assert not (told and locks)
+        except KoblerError as error:
+            assert told and locks and "take the unit's power away for a moment" in str(error)
+            assert board.hal.read_file("/etc/identity") is None
+        assert any(line.startswith("warning: this computer's clock") for line in said) == (told and not locks)
+
+
 def test_without_a_port_the_only_one_is_taken_and_several_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     for found, words in ((["/dev/one"], ""), (["/dev/one", "/dev/two"], "/dev/one, /dev/two"), ([], "plug")):
         monkeypatch.setattr(serial_ports, "ports", lambda found=found: found)
@@ -218,8 +320,14 @@ STRANGER = ec.generate_private_key(ec.SECP256R1()).public_key()
         (lambda ca, csr: pem(ca.sign(csr, server=True), *ca.chain), "not for TLS clients"),
         (lambda ca, csr: pem(ca.sign(csr)), "'CN=Other 1' is missing: name its file with --ca-in"),
         (lambda ca, csr: pem(ca.sign(csr), ca.chain[1]), "'CN=Other 0' is missing"),
-        (lambda ca, csr: pem(ca.sign(csr), *OtherAuthority().chain), "'CN=Other 1' is missing"),
-        (lambda ca, csr: pem(ca.sign(csr), ca.chain[1], OtherAuthority().chain[0]), "'CN=Other 0' is missing"),
+        (
+            lambda ca, csr: pem(ca.sign(csr), *OtherAuthority().chain),
+            "another key than that of the authority 'CN=Other 1' here",
+        ),
+        (
+            lambda ca, csr: pem(ca.sign(csr), ca.chain[1], OtherAuthority().chain[0]),
+            "another key than that of the authority 'CN=Other 0'",
+        ),
         (lambda ca, csr: pem(ca.sign(csr))[:200], "has no certificate, neither in PEM nor in DER"),
         (lambda ca, csr: b"", "has no certificate"),
     ],
@@ -239,7 +347,7 @@ def test_an_answer_of_an_authority_that_the_unit_must_not_take(tmp_path: Path, c
     ("options", "words"),
     [
         ({"curve": ec.SECP384R1()}, "'Other 1' has a key on secp384r1; units know P-256, and RSA"),
-        ({"digest": hashes.SHA384()}, "is not signed with ECDSA or RSA"),
+        ({"digest": hashes.SHA384()}, "is signed with ecdsa-with-SHA384 .*, not with ECDSA or RSA"),
     ],
 )
 def test_an_authority_whose_signatures_the_unit_cannot_check_is_named(

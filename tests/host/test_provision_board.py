@@ -509,7 +509,7 @@ def test_scanned_serial_numbers_are_done_one_after_the_other_and_a_mistake_is_ex
     assert Path(event["label"]).exists()
     assert "NOT DONE: '../K' is no serial number" in done.stderr
     assert f"NOT DONE: unit {event['id']} has serial number K-1; K-2 was not given to it" in done.stderr
-    assert done.returncode == 1 and done.stderr.endswith("kobler: 2 of the scanned serial numbers could not be done\n")
+    assert done.returncode == 1 and done.stderr.endswith("serial numbers could not be done: '../K', K-2\n")
 
 
 @pytest.mark.parametrize(

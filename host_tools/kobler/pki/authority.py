@@ -81,7 +81,13 @@ class Authority:
 
     @classmethod
     def open(cls, folder: Path) -> Authority:
+        """The authority in `folder`. KoblerError if there is none, or it is damaged."""
         folder = folder.absolute()
+        if not exists(folder):
+            raise KoblerError(
+                f"there is no authority in {folder}: name its state folder with --state, or make one with "
+                "`kobler pki init`"
+            )
         remedy = f"restore it from a backup, or move {folder} away to start a new authority"
         root = files.read_certificate(folder / "ca.pem", remedy)
         direct = (folder / "ca.key").exists() and not (folder / "issuer.pem").exists()
@@ -92,8 +98,14 @@ class Authority:
         else:
             key = files.read_key(folder / ("ca.key" if direct else "issuer.key"), remedy)
             _check_pair(chain[0] if chain else root, key, folder, remedy)
+        now = dt.datetime.now(dt.UTC)
         for one in [root, *chain]:
-            if one.not_valid_after_utc <= dt.datetime.now(dt.UTC):
+            if one.not_valid_before_utc > now:
+                raise KoblerError(
+                    f"{folder}: this computer's clock says {now:%Y-%m-%d %H:%M}, the authority was made after "
+                    f"{one.not_valid_before_utc:%Y-%m-%d %H:%M} (UTC): is the clock wrong?"
+                )
+            if one.not_valid_after_utc <= now:
                 raise KoblerError(
                     f"{folder}: the authority's certificate expired at {one.not_valid_after_utc}; {remedy}"
                 )
@@ -173,6 +185,14 @@ class Authority:
         name = certificates.common_name
         there = [one for one in self._register.certificates() if name(one.subject) == unit_id]
         return [one for one in reversed(there) if not self._register.is_revoked(one)]
+
+    def stands(self, unit_id: str, certificate: str) -> bool:
+        """Whether the certificate with this serial number was given out and not taken back."""
+        return self._register.stands(certificate)
+
+    def ready(self) -> None:
+        """Ask for the PIN of the key's token, if it is in one, now."""
+        self._private()
 
     def entries(self) -> list[Entry]:
         """Every certificate given out, oldest first."""
@@ -382,6 +402,7 @@ def create(folder: Path, root: Root, token: Token | None = None) -> None:
 
     The folder is made whole beside its place and moved there: nobody ever sees half an authority.
     """
+    certificates.check_clock()
     name = f"Kobler Issuing CA {secrets.token_hex(4)}"
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)

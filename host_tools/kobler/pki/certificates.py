@@ -12,6 +12,9 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from .. import RELEASED
+from ..errors import KoblerError
+
 # A unit serves for ten years, and not every site has a way to renew in the field.
 UNIT_DAYS = 3653
 LEAF_DAYS = 825
@@ -31,6 +34,15 @@ MALFORMED = (
     x509.InvalidVersion,
     x509.UnsupportedGeneralNameType,
 )
+
+
+def check_clock() -> None:
+    """Before an authority is made: KoblerError if this computer's clock cannot be right."""
+    now = dt.datetime.now(dt.UTC)
+    if now < RELEASED:
+        raise KoblerError(
+            f"this computer's clock says {now:%Y-%m-%d}, but this software is of {RELEASED:%Y-%m-%d}: set it first"
+        )
 
 
 def _usage(*, ca: bool) -> x509.KeyUsage:

@@ -189,7 +189,9 @@ def crl(
 def list_(root: RootFolder = None, state: State = _STATE, as_json: Json = False) -> None:
     """List every certificate the authority gave out; with --root the intermediates of that root."""
     if root is None:
-        authority = _authority(state)
+        from .authority import Authority
+
+        authority = Authority.open(state / "pki")
         entries, about = authority.entries(), _kind(authority)
     else:
         from . import files
@@ -203,17 +205,17 @@ def list_(root: RootFolder = None, state: State = _STATE, as_json: Json = False)
         for entry in entries:
             print(json.dumps({"event": "certificate", **_row(entry)}))
         return
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("name", "kind", "serial", "valid until", "status")
-    table.columns[2].min_width = 40  # whole, since `revoke` takes it
-    for entry in entries:
-        table.add_row(entry.name, entry.kind, entry.serial, f"{entry.not_after:%Y-%m-%d}", entry.status)
-    console = Console()
     for text in about.values():
-        console.print(f"Signed by {text}.")
-    console.print(table if entries else "No certificate was issued yet.")
+        print(f"Signed by {text}.")
+    if not entries:
+        print("No certificate was issued yet.")
+        return
+    # Lines, not a table, which would be cut to the terminal: 79 characters for a unit, its serial number at the end.
+    rows = [("name", "status", "kind", "until", "serial")]
+    rows += [(one.name, one.status, one.kind, f"{one.not_after:%Y-%m-%d}", one.serial) for one in entries]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        print(" ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
 
 
 def _row(entry: Entry) -> dict[str, str]:

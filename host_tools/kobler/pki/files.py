@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import tempfile
@@ -39,7 +40,9 @@ def write(path: Path, data: bytes) -> None:
             Path(temporary).unlink(missing_ok=True)
             raise
     except OSError as error:
-        raise KoblerError(f"cannot write {path}: {error.strerror}; make it writable, or name another place") from None
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        remedy = "free some space" if full else "make it writable, or name another place"
+        raise KoblerError(f"cannot write {path}: {error.strerror}; {remedy}") from None
 
 
 def sync_folder(folder: Path) -> None:

@@ -88,6 +88,10 @@ class Register:
     def is_revoked(self, certificate: x509.Certificate) -> bool:
         return (self._revoked / f"{certificates.serial(certificate)}.json").exists()
 
+    def stands(self, serial: str) -> bool:
+        """Whether the certificate with this serial number was given out and not taken back."""
+        return (self._issued / f"{serial}.pem").exists() and not (self._revoked / f"{serial}.json").exists()
+
     def revoked(self) -> dict[int, Revoked]:
         """By serial number."""
         found = {}

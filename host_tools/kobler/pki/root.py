@@ -40,6 +40,7 @@ class Root:
     def create(cls, folder: Path, token: Token | None = None) -> Root:
         """A root in a new folder, its key encrypted with a passphrase that is asked for, or made in a token."""
         folder = folder.absolute()
+        certificates.check_clock()
         for name in ("root.pem", "root.key", "root.token"):
             if (folder / name).exists():
                 raise UsageError(f"{folder} has a root already ({name}): take it with --root, or name another folder")

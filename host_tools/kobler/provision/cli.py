@@ -111,7 +111,9 @@ def provision(
         from ..pki import Authority
         from .est import EstAuthority
 
-        return EstAuthority(access, state / "est", say) if access else Authority.open_or_create(state / "pki")
+        if access:
+            return EstAuthority(access, state / "est", say)
+        return (Authority.open if dry_run else Authority.open_or_create)(state / "pki")
 
     if line:
         from .production import Production
@@ -127,7 +129,7 @@ def provision(
     if csr_out:
         if dry_run:
             say(f"the request would be written to {csr_out}")
-            steps.look(where, None, say)
+            steps.look(where, None, say, would="it would make a key that waits for its certificate")
         else:
             unit_id = steps.write_request(where, csr_out, say)
             if as_json:
@@ -141,9 +143,12 @@ def provision(
 
             names = ", ".join(EstAuthority(access, state / "est", say).names())
             say(f"the certificate would come from {access.url}, whose authorities are {names}")
+            steps.look(where, compiled, say, fits)
         elif access:
             say(f"the unit would fetch its certificate from {access.url or 'its EST server'}")
-        steps.look(where, compiled, say, fits)
+            steps.look(where, compiled, say, fits, "it would get what it needs for that")
+        else:
+            steps.look(where, compiled, say, fits)
     elif access and est is est_cli.Est.UNIT:
         tell(steps.hand_over(where, access.secret, _roots(access.roots) + roots, compiled, say, fits, shut))
     else:

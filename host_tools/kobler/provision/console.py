@@ -26,9 +26,10 @@ _READ_TIMEOUT = 5.0  # seconds that mpremote may wait for the two bytes that ope
 # Opening the port resets some boards, and what is sent while they boot is lost: so the prompt is asked twice.
 _CONNECT_SECONDS = 10.0
 _CONNECT_ATTEMPTS = 2
+_WORDS = 400  # characters of what a unit says of an error
 MARK = "@kobler "
 # What a unit says instead of a prompt (coupler/trust/lock.py); with its id.
-LOCKED = rb"kobler: the console of ([0-9a-f]+) is locked"
+LOCKED = rb"kobler: the console of ([0-9a-f]{8,32}) is locked"
 _END = b"\x04"  # of what a statement prints
 # What a statement came to is one line; whatever else the unit prints is not mistaken for it.
 _ASK = """
@@ -41,19 +42,24 @@ print(%r+json.dumps(_r))
 """
 
 
+def printable(text: str) -> str:
+    """What a unit says, for a terminal that would obey some of it."""
+    return "".join(c if c.isprintable() else "?" for c in text[:_WORDS])
+
+
 class Refused(KoblerError):
     """The unit answered with an exception of its own."""
 
     def __init__(self, kind: str, text: str) -> None:
-        super().__init__(f"{kind}: {text}" if text else kind)
-        self.kind = kind
-        self.text = text
+        self.kind, self.text = printable(kind), printable(text)
+        super().__init__(f"{self.kind}: {self.text}" if text else self.kind)
 
 
 class Locked(KoblerError):
     """There is no prompt, for the unit's console is locked."""
 
     def __init__(self, port: str, unit_id: str) -> None:
+        self.id = unit_id
         super().__init__(
             f"the console of unit {unit_id} is locked: `kobler unlock --port {port}`, or restart the unit and hold "
             "its button in the first minute"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,7 +13,7 @@ from ..errors import UsageError
 
 if TYPE_CHECKING:
     from ..config import Config
-    from .est import Access
+    from .est_http import Access
 
 
 class Est(StrEnum):
@@ -36,7 +37,11 @@ Roots = Annotated[
 ]
 Identity = Annotated[
     Path | None,
-    typer.Option("--est-identity", help="With --est here: certificate and key (PEM) to show instead of a secret."),
+    typer.Option(
+        "--est-identity",
+        help="With --est here: certificate and key (PEM) to show; a secret then goes with it only if KOBLER_EST_SECRET "
+        "is set.",
+    ),
 ]
 NoSecret = Annotated[bool, typer.Option("--no-est-secret", help="With --est unit: it shows the certificate it has.")]
 
@@ -70,9 +75,9 @@ def access(
     if not url and (site or way is Est.HERE):
         raise UsageError("--est needs --config with the server's address, `[est] url`")
     from ..pki import secret
-    from .est import Access, check_secret
+    from .est_http import Access, check_secret
 
     text = None
-    if identity is None and not no_secret and not dry_run:
+    if not (no_secret or dry_run or (identity and not os.environ.get(secret.EST))):
         text = check_secret(secret.ask(secret.EST, "EST secret, user:password"))
     return Access(url, roots, text, identity)

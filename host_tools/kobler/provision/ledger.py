@@ -3,6 +3,9 @@
 A line is written with one call and is on the disk before the next step begins. Each holds the SHA-256 of the one before
 it: what was changed or taken out is noticed when the ledger is opened. The beginning of a line at the end is one whose
 step never began, since a crash came between; it is cut off.
+
+Beside it, in a file of its own, stand the number of its lines and the digest of the last: an older ledger is noticed by
+these. That file is written after each line, so it may be a line behind.
 """
 
 from __future__ import annotations
@@ -13,8 +16,9 @@ import errno
 import hashlib
 import json
 import os
+import re
 import sqlite3
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -27,28 +31,40 @@ class LedgerError(KoblerError):
     """The ledger cannot be relied on: nothing more must be done."""
 
 
-BEGUN, SIGNED, DONE, FAILED, VOID = "begun", "signed", "done", "failed", "void"
+BEGUN, SIGNED, LOCKING, DONE, FAILED, VOID = "begun", "signed", "locking", "done", "failed", "void"
+SERIAL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}")
 _LONGEST = 4096  # bytes of a line that a crash may have cut
 
 
 @dataclass
 class Piece:
-    """How far one serial number has come. `known`: certificates that its unit had before, by serial number."""
+    """How far one serial number has come. `known`: certificates that its unit had before, by serial number.
+    `locking`: all is done but, perhaps, the console's lock."""
 
     serial: str
     id: str
     known: frozenset[str] = frozenset()
+    certificate: str | None = None  # its serial number
     fingerprint: str | None = None
+    locking: bool = False
     done: bool = False
 
 
-class Ledger:
-    """Holds the file alone while it is open; `pieces` by serial number."""
+@dataclass
+class _State:
+    """What the lines come to. `ever`: every serial number that was begun; `heads`: the digest of each line."""
 
-    def __init__(self, path: Path) -> None:
+    pieces: dict[str, Piece] = field(default_factory=dict)
+    ever: set[str] = field(default_factory=set)
+    heads: list[str] = field(default_factory=lambda: [""])
+
+
+class Ledger:
+    """Holds the file alone while it is open; `pieces` by serial number. `labels`: their folder, which may not have one
+    of a serial number that the ledger does not know."""
+
+    def __init__(self, path: Path, labels: Path | None = None) -> None:
         self.path = path
-        self.pieces: dict[str, Piece] = {}
-        self._last = ""
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             # SQLite's lock is the portable one, and goes with the process however it ends.
@@ -61,6 +77,8 @@ class Ledger:
             self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0), 0o600)
             files.sync_folder(path.parent)
             self._read()
+            if labels is not None:
+                _check_labels(path, self._state, labels)
         except BaseException as error:
             self._lock.close()
             if isinstance(error, OSError):
@@ -76,10 +94,15 @@ class Ledger:
         os.close(self._file)
         self._lock.close()
 
+    @property
+    def pieces(self) -> dict[str, Piece]:
+        return self._state.pieces
+
     def add(self, event: str, piece: Piece, **fields: Any) -> None:
         """Write what happens to a piece; it is on the disk when this returns."""
         at = dt.datetime.now(dt.UTC).isoformat(timespec="milliseconds")
-        entry = {"at": at, "event": event, "serial": piece.serial, "id": piece.id, **fields, "last": self._last}
+        last = self._state.heads[-1]
+        entry = {"at": at, "event": event, "serial": piece.serial, "id": piece.id, **fields, "last": last}
         line = json.dumps(entry).encode() + b"\n"
         size = os.fstat(self._file).st_size
         try:
@@ -90,16 +113,18 @@ class Ledger:
             with contextlib.suppress(OSError):
                 os.ftruncate(self._file, size)
             raise LedgerError(f"cannot write the ledger {self.path}: {error.strerror}; nothing more was done") from None
-        self._take(entry, line)
+        _apply(self._state, entry, line)
+        try:
+            files.write(_head_of(self.path), _head(self._state))
+        except KoblerError as error:
+            raise LedgerError(f"{error}; nothing more was done") from None
 
     def piece_of(self, unit_id: str) -> Piece | None:
         """The serial number that this unit has."""
         return next((piece for piece in self.pieces.values() if piece.id == unit_id), None)
 
     def _read(self) -> None:
-        data = self.path.read_bytes()
-        lines = _lines(self.path, data)
-        self.pieces, self._last = _replay(self.path, lines)
+        data, lines, self._state = _load(self.path)
         if len(lines) < len(data):
             os.ftruncate(self._file, len(lines))
         elif len(lines) > len(data):
@@ -107,19 +132,59 @@ class Ledger:
         if lines != data:
             os.fsync(self._file)
 
-    def _take(self, entry: dict[str, Any], line: bytes) -> None:
-        self._last = _apply(self.pieces, entry, line)
 
-
-def peek(path: Path) -> dict[str, Piece]:
+def peek(path: Path, labels: Path | None = None) -> dict[str, Piece]:
     """The pieces of a ledger that need not exist; nothing is locked or written."""
     try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        return {}
+        state = _load(path)[2]
     except OSError as error:
         raise LedgerError(f"cannot read the ledger {path}: {error.strerror}") from None
-    return _replay(path, _lines(path, data))[0]
+    if labels is not None:
+        _check_labels(path, state, labels)
+    return state.pieces
+
+
+def _load(path: Path) -> tuple[bytes, bytes, _State]:
+    head = _read_head(path)  # first: it may be behind, but not ahead
+    data = path.read_bytes() if path.exists() else b""
+    lines = _lines(path, data)
+    state = _replay(path, lines)
+    if head is not None and state.heads[head[0] : head[0] + 1] != [head[1]]:
+        there = len(state.heads) - 1
+        what = f"has {there} of {head[0]} lines" if there < head[0] else "is another one"
+        raise LedgerError(f"{path} {what}, as {_head_of(path)} says: restore the newest ledger; nothing was done")
+    return data, lines, state
+
+
+def _head_of(path: Path) -> Path:
+    return path.with_suffix(".head")
+
+
+def _head(state: _State) -> bytes:
+    return json.dumps({"lines": len(state.heads) - 1, "last": state.heads[-1]}).encode() + b"\n"
+
+
+def _read_head(path: Path) -> tuple[int, str] | None:
+    head = _head_of(path)
+    if not head.exists():
+        return None  # of a ledger that is new, or was made before there was one
+    try:
+        found = json.loads(head.read_bytes())
+        lines, last = found["lines"], found["last"]
+        if type(lines) is int and lines >= 0 and isinstance(last, str):
+            return lines, last
+    except (ValueError, KeyError, TypeError, RecursionError):
+        pass
+    raise LedgerError(f"{head} is damaged: remove it, if {path} is the newest ledger; nothing was done")
+
+
+def _check_labels(path: Path, state: _State, labels: Path) -> None:
+    for label in sorted(labels.glob("*.png")):
+        if SERIAL.fullmatch(label.stem) and label.stem not in state.ever:
+            raise LedgerError(
+                f"{label} is the label of a serial number that the ledger {path} does not know: restore the newest "
+                "ledger (or remove the label, if it is none of this line's); nothing was done"
+            )
 
 
 def _lines(path: Path, data: bytes) -> bytes:
@@ -144,32 +209,34 @@ def _lines(path: Path, data: bytes) -> bytes:
     raise LedgerError(f"{path} is damaged at its end: restore the ledger from a backup; nothing was done")
 
 
-def _replay(path: Path, data: bytes) -> tuple[dict[str, Piece], str]:
-    pieces: dict[str, Piece] = {}
-    last = ""
+def _replay(path: Path, data: bytes) -> _State:
+    state = _State()
     for number, line in enumerate(data.splitlines(keepends=True), 1):
         try:
             entry = json.loads(line)
-            if entry["last"] != last:
+            if entry["last"] != state.heads[-1]:
                 raise ValueError("the line before it was changed or is missing")
-            last = _apply(pieces, entry, line)
+            _apply(state, entry, line)
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise LedgerError(
                 f"{path}:{number} is damaged ({error}): restore the ledger from a backup; nothing was done"
             ) from None
-    return pieces, last
+    return state
 
 
-def _apply(pieces: dict[str, Piece], entry: dict[str, Any], line: bytes) -> str:
-    serial, event = entry["serial"], entry["event"]
+def _apply(state: _State, entry: dict[str, Any], line: bytes) -> None:
+    pieces, serial, event = state.pieces, entry["serial"], entry["event"]
     if event == BEGUN:
         pieces[serial] = Piece(serial, entry["id"], frozenset(entry["known"]))
+        state.ever.add(serial)
     elif event == SIGNED:
-        pieces[serial].fingerprint = entry["fingerprint"]
+        pieces[serial].certificate, pieces[serial].fingerprint = entry["certificate"], entry["fingerprint"]
+    elif event == LOCKING:
+        pieces[serial].locking = True
     elif event == DONE:
         pieces[serial].done = True
     elif event == VOID:
         del pieces[serial]
     elif event != FAILED:
         raise ValueError(f"unknown event {event!r}")
-    return hashlib.sha256(line).hexdigest()
+    state.heads.append(hashlib.sha256(line).hexdigest())

@@ -8,8 +8,7 @@ certificate, and of the authority's records that certificate is taken which is f
 from __future__ import annotations
 
 import csv
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -19,11 +18,9 @@ from cryptography import x509
 from ..errors import KoblerError, UsageError
 from ..pki import certificates, files, requests
 from . import label
-from .ledger import BEGUN, DONE, FAILED, SIGNED, VOID, Ledger, LedgerError, Piece
-from .steps import Certifier, Lock, Progress, Provisioned, install
+from .ledger import BEGUN, DONE, FAILED, LOCKING, SERIAL, SIGNED, VOID, Ledger, LedgerError, Piece
+from .steps import Certifier, Lock, Progress, Provisioned, agree, install
 from .unit import ID, Unit
-
-_SERIAL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}")
 
 
 @dataclass(frozen=True)
@@ -38,9 +35,13 @@ def read_orders(path: Path) -> list[Order]:
     """The rows of a CSV file with a column `serial` and, where the units are known, `id`. UsageError names the line."""
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = csv.DictReader(file)
-            if "serial" not in (rows.fieldnames or ()):
+            rows = csv.DictReader(file, strict=True)  # a quote that is never closed is an error
+            columns = list(rows.fieldnames or ())
+            if "serial" not in columns:
                 raise UsageError(f"{path}: its first line must name the columns, one of them `serial`")
+            for name in ("serial", "id"):
+                if columns.count(name) > 1:
+                    raise UsageError(f"{path}: its first line names {columns.count(name)} columns `{name}`: leave one")
             found = [(rows.line_num, row["serial"], row.get("id")) for row in rows]
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}") from None
@@ -64,7 +65,7 @@ def read_orders(path: Path) -> list[Order]:
 
 
 def check_serial(serial: str) -> str:
-    if not _SERIAL.fullmatch(serial):
+    if not SERIAL.fullmatch(serial):
         rule = "1 to 32 letters, digits, '.', '_' or '-', a letter or digit first"
         raise UsageError(f"{serial!r} is no serial number: use {rule}")
     return serial
@@ -76,18 +77,31 @@ def _check_id(unit_id: str) -> str | None:
     return unit_id.lower() or None
 
 
-def outlook(pieces: Mapping[str, Piece], order: Order) -> str:
-    """What would happen to this serial number."""
+def outlook(pieces: Mapping[str, Piece], order: Order, stand: Callable[[Piece], bool] | None = None) -> str:
+    """What would happen to this serial number. `stand`: whether what it was given was not taken back."""
     piece = pieces.get(order.serial)
     if piece is None:
         return f"would be made on {'unit ' + order.id if order.id else 'the next board'}"
+    if stand and piece.fingerprint and not stand(piece):
+        return _taken_back(piece)
     if piece.done:
         return f"is done: unit {piece.id}"
     return f"would go on with unit {piece.id}: {'its certificate is signed' if piece.fingerprint else 'it was begun'}"
 
 
+def _taken_back(piece: Piece) -> str:
+    words = f"the certificate of unit {piece.id} was revoked (or is another authority's)"
+    return f"{words}; for a new one: --reissue {piece.serial}"
+
+
 class Keeper(Certifier, Protocol):
     """An authority with a memory of what it gave, so that no unit gets it twice."""
+
+    def ready(self) -> None:
+        """Whatever has to be asked of a person is asked now: later, others read the keyboard."""
+
+    def stands(self, unit_id: str, certificate: str) -> bool:
+        """Whether this unit was given the certificate with this serial number, and it was not taken back."""
 
     def of_unit(self, unit_id: str) -> list[x509.Certificate]:
         """What this unit was given and was not taken back."""
@@ -97,6 +111,11 @@ class Keeper(Certifier, Protocol):
 
     def revoke(self, what: str, reason: str) -> object:
         """Take back the one with this serial number."""
+
+
+def stands(authority: Keeper, piece: Piece) -> bool:
+    """Whether what this piece was given was not taken back."""
+    return piece.certificate is not None and authority.stands(piece.id, piece.certificate)
 
 
 class Line:
@@ -114,7 +133,14 @@ class Line:
 
     def is_done(self, order: Order) -> bool:
         piece = self._ledger.pieces.get(order.serial)
-        return piece is not None and piece.done
+        return piece is not None and piece.done and stands(self._authority, piece)
+
+    def complaint(self, order: Order) -> str | None:
+        """Why this serial number cannot be done without a word from a person."""
+        piece = self._ledger.pieces.get(order.serial)
+        if piece is None or piece.fingerprint is None or stands(self._authority, piece):
+            return None
+        return f"serial number {piece.serial}: {_taken_back(piece)}"
 
     def fresh(self, unit_id: str) -> bool:
         """Whether nothing on this unit is needed: it may be flashed."""
@@ -145,11 +171,13 @@ class Line:
 
     def work(self, unit: Unit, order: Order) -> Provisioned | None:
         """Do all that is left to be done for this unit under this serial number; None if it was done already."""
-        piece = self._begin(unit, order)
-        if piece.done:
-            self._say(f"{piece.serial}: done already, unit {unit.id}")
-            self._label(piece)
+        piece = self._looked_up(unit.id, order)
+        if piece is not None and piece.done:
+            self._done_already(piece)
             return None
+        agree(unit, self._lock, self._say)
+        if piece is None:
+            piece = self._begin(unit, order)
         try:
             return self._finish(unit, piece)
         except LedgerError:
@@ -158,27 +186,47 @@ class Line:
             self._ledger.add(FAILED, piece, text=str(error))
             raise
 
-    def _begin(self, unit: Unit, order: Order) -> Piece:
-        other, piece = self._ledger.piece_of(unit.id), self._ledger.pieces.get(order.serial)
+    def locked(self, unit_id: str, order: Order) -> bool:
+        """For a unit that locked its console: whether all was done to it. It was, if that was this line's lock."""
+        piece = self._looked_up(unit_id, order)
+        if piece is None or not (piece.locking or piece.done):
+            return False
+        if not piece.done:
+            # A crash came between the lock and the ledger.
+            self._ledger.add(DONE, piece, fingerprint=piece.fingerprint)
+        self._done_already(piece)
+        return True
+
+    def _looked_up(self, unit_id: str, order: Order) -> Piece | None:
+        """What the ledger has of both; None if it has neither."""
+        other, piece = self._ledger.piece_of(unit_id), self._ledger.pieces.get(order.serial)
         if other and other is not piece:
-            raise KoblerError(f"unit {unit.id} has serial number {other.serial}; {order.serial} was not given to it")
+            raise KoblerError(f"unit {unit_id} has serial number {other.serial}; {order.serial} was not given to it")
         twin = next((one for one in self._ledger.pieces if one.casefold() == order.serial.casefold()), order.serial)
         if twin != order.serial:
             raise KoblerError(f"serial number {order.serial} differs from {twin} in the ledger by case alone")
-        if piece and piece.id != unit.id:
+        if piece and piece.id != unit_id:
             raise KoblerError(
-                f"serial number {piece.serial} belongs to unit {piece.id}, this is {unit.id}; "
+                f"serial number {piece.serial} belongs to unit {piece.id}, this is {unit_id}; "
                 f"to give it to this one: --reissue {piece.serial}"
             )
-        if order.id and order.id != unit.id:
-            raise KoblerError(f"serial number {order.serial} is meant for unit {order.id}, this is {unit.id}")
-        if piece is None:
-            # What the unit has from elsewhere is none of this line's.
-            unit.forget()  # nor is a key that waits there, and that may have a certificate
-            known = [certificates.serial(one) for one in self._authority.of_unit(unit.id)]
-            self._ledger.add(BEGUN, Piece(order.serial, unit.id), known=known)
-            piece = self._ledger.pieces[order.serial]
+        if order.id and order.id != unit_id:
+            raise KoblerError(f"serial number {order.serial} is meant for unit {order.id}, this is {unit_id}")
+        complaint = self.complaint(order)
+        if complaint:
+            raise KoblerError(complaint)
         return piece
+
+    def _begin(self, unit: Unit, order: Order) -> Piece:
+        # What the unit has from elsewhere is none of this line's.
+        unit.forget()  # nor is a key that waits there, and that may have a certificate
+        known = [certificates.serial(one) for one in self._authority.of_unit(unit.id)]
+        self._ledger.add(BEGUN, Piece(order.serial, unit.id), known=known)
+        return self._ledger.pieces[order.serial]
+
+    def _done_already(self, piece: Piece) -> None:
+        self._say(f"{piece.serial}: done already, unit {piece.id}")
+        self._label(piece)
 
     def _finish(self, unit: Unit, piece: Piece) -> Provisioned | None:
         if piece.fingerprint and unit.fingerprint() == piece.fingerprint:
@@ -189,6 +237,8 @@ class Line:
             found = install(unit, self._given(unit, piece), self._config, self._say)
         self._label(piece)
         if self._lock is not None:
+            if not piece.locking:
+                self._ledger.add(LOCKING, piece, fingerprint=piece.fingerprint)
             unit.lock(self._lock.owner)
         self._ledger.add(DONE, piece, fingerprint=piece.fingerprint)
         self._say(f"{piece.serial}: done, unit {unit.id}")

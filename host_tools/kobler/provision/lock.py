@@ -11,6 +11,7 @@ import hashlib
 import json
 import secrets
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
 from ..errors import KoblerError, UsageError
-from .console import LOCKED, Console
+from .console import LOCKED, Console, printable
 from .unit import Owner
 
-_LIFE_S = 600
+_LIFE_S = 120  # it is used at once
 _PIECE = 64  # characters in a line: a chip keeps 256 that nobody reads
 _ANSWER_S = 20.0  # a chip takes half a second for a signature, a busy one some more
 _GREETING_S = 2.0
@@ -41,7 +42,7 @@ def owner_of(path: Path) -> Owner:
 
 
 def signed(path: Path, unit_id: str) -> str:
-    """A token that opens the console of this unit for ten minutes, signed with the owner's private key (PEM)."""
+    """A token that opens the console of this unit, good for two minutes, signed with the owner's private key (PEM)."""
     key = _private(path, _read(path))
     now = int(time.time())
     claims = {
@@ -58,13 +59,23 @@ def signed(path: Path, unit_id: str) -> str:
     return f"{text}.{_base64(r.to_bytes(32, 'big') + s.to_bytes(32, 'big'))}"
 
 
-def open_console(port: str, token: str | None, key: Path | None) -> str:
-    """Hand the unit at `port` a token, or one signed with `key`; -> the unit's id. KoblerError says why it refused."""
+def open_console(
+    port: str,
+    token: str | None,
+    key: Path | None,
+    wanted: str | None = None,
+    say: Callable[[str], object] = str,
+) -> str:
+    """Hand the unit at `port`, which must be `wanted` if given, a token, or one signed with `key`; -> the unit's id.
+    KoblerError says why it refused."""
     console = Console(port)
     try:
         unit_id = _greet(console)
+        if wanted not in (None, unit_id):
+            raise KoblerError(f"the unit at {port} says that it is {unit_id}, not {wanted}: it got no token")
         if token is None:
             assert key is not None
+            say(f"signing a token for unit {unit_id}, as the board at {port} says that it is")
             token = signed(key, unit_id)
         pieces = [token[at : at + _PIECE] for at in range(0, len(token), _PIECE)]
         for piece in pieces[:-1]:
@@ -90,7 +101,8 @@ def _say(console: Console, line: str, wanted: str) -> None:
     if found is None:
         raise KoblerError(f"the unit at {console.port} did not answer: run the command again")
     if found[1]:
-        raise KoblerError(f"the unit at {console.port} refused the token: {found[1].decode('utf-8', 'replace')}")
+        why = printable(found[1].decode("utf-8", "replace"))
+        raise KoblerError(f"the unit at {console.port} refused the token: {why}")
     if found[0].decode() != wanted:
         raise KoblerError(f"the unit at {console.port} did not get all of the token: run the command again")
 

@@ -23,10 +23,10 @@ def lock(
     """Shut the console of a unit: from now on only its button or a token of its owner's opens it."""
     from .cli import only_port
     from .lock import owner_of
-    from .steps import at
+    from .steps import Lock, at
 
     owner = owner_of(owner_key) if owner_key else None
-    with at(port or only_port(), _tell) as unit:
+    with at(port or only_port(), _tell, lock=Lock(owner)) as unit:
         unit.lock(owner)
         _tell(f"unit {unit.id} is locked")
 
@@ -37,6 +37,7 @@ def unlock(
         str | None, typer.Option("--token", help="A token for this unit's console (compact JWS), or - to read it.")
     ] = None,
     key: Annotated[Path | None, typer.Option("--key", help="The owner's private key (PEM), to make one with.")] = None,
+    unit_id: Annotated[str | None, typer.Option("--id", help="The unit that it must be.")] = None,
 ) -> None:
     """Open the console of a locked unit, until it is locked again. The unit restarts."""
     from .cli import only_port
@@ -48,7 +49,8 @@ def unlock(
         token = (sys.stdin.readline() if token == "-" else token).strip()
         if not token or not token.isascii() or not token.isprintable():
             raise UsageError("--token: that is no compact JWS")
-    _tell(f"unit {open_console(port or only_port(), token, key)} is unlocked and restarts")
+    found = open_console(port or only_port(), token, key, unit_id and unit_id.lower(), _tell)
+    _tell(f"unit {found} is unlocked and restarts")
 
 
 def _tell(text: str) -> None:

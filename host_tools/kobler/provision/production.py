@@ -10,12 +10,13 @@ from typing import Protocol
 from .. import boards
 from ..build import Build
 from ..build.cli import folder_of
-from ..errors import KoblerError
+from ..errors import KoblerError, UsageError
 from .bench import Bench, BenchError, Keyboard
+from .console import Locked
 from .ledger import Ledger, LedgerError, peek
-from .line import Keeper, Line, Order, check_serial, outlook, read_orders
+from .line import Keeper, Line, Order, check_serial, outlook, read_orders, stands
 from .steps import Lock, Progress, Provisioned
-from .unit import Fits, Unit
+from .unit import Fits
 
 
 class Tell(Protocol):
@@ -54,13 +55,19 @@ class Production:
         if dry_run:
             self._outlook(orders or [], reissue)
             return
-        with Ledger(self._ledger) as ledger:
-            line = Line(ledger, self._authority(), self._labels, self._config, self._say, self._lock)
+        with Ledger(self._ledger, self._labels) as ledger:
+            authority = self._authority()
+            line = Line(ledger, authority, self._labels, self._config, self._say, self._lock)
+            if reissue:
+                authority.ready()  # else it might be asked for between revoking and the ledger
             for serial in reissue:
                 line.void(serial)
             if orders is not None and all(map(line.is_done, orders)):
                 self._say("every serial number is done")
                 return
+            for complaint in filter(None, map(line.complaint, orders or [])):
+                self._say(complaint)
+            authority.ready()
             bench = Bench(self._port, self._build(), self._patience, self._say)
             keyboard = Keyboard()
             if orders is None:
@@ -70,7 +77,7 @@ class Production:
 
     def _work_off(self, line: Line, bench: Bench, keyboard: Keyboard, orders: list[Order]) -> None:
         while True:
-            self._one(line, bench, lambda unit: line.choose(orders, unit.id))
+            self._one(line, bench, lambda unit_id: line.choose(orders, unit_id))
             left = [order for order in orders if not line.is_done(order)]
             if not left:
                 self._say("every serial number is done")
@@ -79,24 +86,32 @@ class Production:
             bench.change(keyboard)
 
     def _scan(self, line: Line, bench: Bench, keyboard: Keyboard) -> None:
-        failed = 0
+        failed: dict[str, str] = {}  # what was repeated well did not fail; "": what was no serial number
         while True:
             self._say("scan the serial number of the next board (Ctrl-D or Ctrl-Z: no more)")
             serial = keyboard.line(None)
             if serial is None:
                 break
-            if serial:
-                failed += not self._one(line, bench, partial(_scanned, serial))
+            if not serial:
+                continue
+            try:
+                order = Order(check_serial(serial))
+            except UsageError as error:
+                self._say(f"NOT DONE: {error}")
+                failed[""] = repr(serial)
+                continue
+            if self._one(line, bench, _this(order)):
+                for repeated in ("", serial.casefold()):
+                    failed.pop(repeated, None)
+            else:
+                failed[serial.casefold()] = serial
         if failed:
-            raise KoblerError(f"{failed} of the scanned serial numbers could not be done")
+            names = ", ".join(failed.values())
+            raise KoblerError(f"{len(failed)} of the scanned serial numbers could not be done: {names}")
 
-    def _one(self, line: Line, bench: Bench, order: Callable[[Unit], Order]) -> bool:
+    def _one(self, line: Line, bench: Bench, order: Callable[[str], Order]) -> bool:
         try:
-            unit = bench.unit(line.fresh)
-            if self._fits is not None:
-                unit.room(self._fits)
-            chosen = order(unit)
-            found = line.work(unit, chosen)
+            chosen, found = self._do(line, bench, order)
             self._tell(found, serial=chosen.serial, label=str(self._labels / f"{chosen.serial}.png"))
             return True
         except (BenchError, LedgerError):
@@ -107,13 +122,28 @@ class Production:
         finally:
             bench.release()
 
+    def _do(self, line: Line, bench: Bench, order: Callable[[str], Order]) -> tuple[Order, Provisioned | None]:
+        try:
+            unit = bench.unit(line.fresh)
+        except Locked as locked:
+            if not line.fresh(locked.id):
+                chosen = order(locked.id)
+                if line.locked(locked.id, chosen):
+                    return chosen, None
+            raise
+        if self._fits is not None:
+            unit.room(self._fits)
+        chosen = order(unit.id)
+        return chosen, line.work(unit, chosen)
+
     def _outlook(self, orders: list[Order], reissue: list[str]) -> None:
-        pieces = peek(self._ledger)
+        pieces = peek(self._ledger, self._labels)
+        stand = partial(stands, self._authority()) if pieces else None
         for serial in reissue:
             what = f"unit {pieces.pop(serial).id} would lose its certificate" if serial in pieces else "is not there"
             self._say(f"{serial}: {what}")
         for order in orders:
-            self._say(f"{order.serial}: {outlook(pieces, order)}")
+            self._say(f"{order.serial}: {outlook(pieces, order, stand)}")
 
     def _build(self) -> Build | None:
         if self._board is None:
@@ -122,5 +152,5 @@ class Production:
         return Build.load(folder_of(self._state, chosen.name))
 
 
-def _scanned(serial: str, _: Unit) -> Order:
-    return Order(check_serial(serial))
+def _this(order: Order) -> Callable[[str], Order]:
+    return lambda _: order

@@ -52,18 +52,32 @@ class Provisioned:
 
 
 @contextmanager
-def at(port: str, say: Progress, fits: Fits | None = None) -> Iterator[Unit]:
-    """The unit at a port, and its restart at the end, whatever came between."""
+def at(port: str, say: Progress, fits: Fits | None = None, lock: Lock | None = None) -> Iterator[Unit]:
+    """The unit at a port, and its restart at the end, whatever came between. `lock`: it is going to be locked."""
     say(f"connecting to the unit at {port}")
     with Console(port) as console:
         unit = Unit(console)
         try:
             if fits is not None:
                 unit.room(fits)
+            agree(unit, lock, say)
             yield unit
         finally:
             say("restarting the unit")
             unit.restart()
+
+
+def agree(unit: Unit, lock: Lock | None, say: Progress) -> None:
+    """Warn if this computer's clock and the unit's differ. They must not if the unit is going to be locked: a token
+    that is older than the lock does not open it."""
+    clocks = unit.clocks()
+    if clocks and lock is not None:
+        raise KoblerError(
+            f"{clocks}: no token might open its console, so it was not locked. Set this computer's clock; if it is "
+            "right, take the unit's power away for a moment, so that it forgets the time. Then run the command again"
+        )
+    if clocks:
+        say(f"warning: {clocks}: is this computer's right?")
 
 
 def provision(
@@ -85,7 +99,7 @@ def provision(
     """
     say = progress or _silent
     started = time.monotonic()
-    with at(port, say, fits) as unit:
+    with at(port, say, fits, lock) as unit:
         say(f"unit {unit.id} makes its key")
         request = unit.request(authority.keep)
         say("signing its certificate")
@@ -109,7 +123,7 @@ def hand_over(
     """
     say = progress or _silent
     started = time.monotonic()
-    with at(port, say, fits) as unit:
+    with at(port, say, fits, lock) as unit:
         say(f"unit {unit.id} gets what it needs to fetch its certificate")
         unit.stage({"bootstrap": (secret or "").encode() + b"\n" + roots, "config": config})
         found = _switch(unit, None, (), say, lock)
@@ -147,7 +161,7 @@ def take_certificate(
     say = progress or _silent
     started = time.monotonic()
     there = [one for path in paths for one in read_certificates(path)]
-    with at(port, say, fits) as unit:
+    with at(port, say, fits, lock) as unit:
         if not unit.waits():
             raise KoblerError(f"no key of unit {unit.id} waits for a certificate: begin with --csr-out")
         given = answer(there, requests.key_of(unit.request(keep=True), unit.id), unit.id)
@@ -158,14 +172,20 @@ def take_certificate(
     return _end(found, started, say)
 
 
-def look(port: str, config: bytes | None, progress: Progress | None = None, fits: Fits | None = None) -> None:
-    """Say what `provision` would do. The unit is asked and restarted, nothing on it changes."""
+def look(
+    port: str,
+    config: bytes | None,
+    progress: Progress | None = None,
+    fits: Fits | None = None,
+    would: str = "it would get a new key and certificate",
+) -> None:
+    """Say what provisioning would do. The unit is asked and restarted, nothing on it changes."""
     say = progress or _silent
     with at(port, say, fits) as unit:
         has = unit.fingerprint()
         now = f"it has a certificate (SHA-256 {has[:16]}…)" if has else "it has no certificate"
         then = "and this configuration" if config is not None else "and keep its configuration"
-        say(f"unit {unit.id}: {now}; it would get a new key and certificate {then}")
+        say(f"unit {unit.id}: {now}; {would} {then}")
 
 
 def install(

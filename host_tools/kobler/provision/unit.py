@@ -7,6 +7,7 @@ the compiled configuration down.
 from __future__ import annotations
 
 import base64
+import datetime as dt
 import hashlib
 import re
 import time
@@ -14,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ..errors import KoblerError
-from .console import Console, Refused
+from .console import Console, Refused, printable
 
 Fits = Callable[[int | None], None]
 ID = re.compile(r"[0-9a-f]{8,32}")
@@ -24,6 +25,8 @@ _CHUNK = 768
 # A chip takes a second or two for the arithmetic of one P-256 signature, in the worst of conditions.
 _ARITHMETIC_SECONDS = 60.0
 _MINIMUM = (1, 24)
+_CLOCKS_APART_MS = 600_000
+_END_OF_TIME_MS = 1 << 42  # 2109
 
 # A staged key is forgotten at the next boot. One that waits for an authority elsewhere lies in this file until then.
 _KEPT = "/etc/key.csr"
@@ -80,11 +83,23 @@ class Unit:
     def fingerprint(self) -> str | None:
         """Of the certificate it has; None if it has none."""
         found = self._ask("enrol.status(h)", "asking for its certificate")
-        return str(found["fingerprint"]) if isinstance(found, dict) and found.get("fingerprint") else None
+        return printable(str(found["fingerprint"])) if isinstance(found, dict) and found.get("fingerprint") else None
 
     def waits(self) -> bool:
         """Whether a key on it waits for its certificate."""
         return bool(self._ask(f"h.read_file('{_KEPT}') is not None", "looking for a key that waits"))
+
+    def clocks(self) -> str | None:
+        """What this computer's clock and the unit's say, if they differ by much; None also if the unit knows no time.
+        To be asked first: what follows sets the unit's."""
+        try:
+            theirs, ours = self._console.ask("h.now_ms()", "asking for its time"), int(time.time() * 1000)
+        except Refused:
+            return None  # older firmware
+        if not isinstance(theirs, int) or abs(theirs - ours) <= _CLOCKS_APART_MS or not 0 < theirs < _END_OF_TIME_MS:
+            return None
+        now, then = (f"{dt.datetime.fromtimestamp(ms // 1000, dt.UTC):%Y-%m-%d %H:%M}" for ms in (ours, theirs))
+        return f"this computer's clock says {now} (UTC), that of unit {self.id} {then}"
 
     def request(self, keep: bool = False) -> bytes:
         """The certificate request (DER) for a new key. `keep`: for the key that waits; it makes one if there is none,
@@ -127,7 +142,9 @@ class Unit:
         if found.get("id") != self.id or not right:
             raise KoblerError(f"unit {self.id} does not confirm what it got: run the command again")
         self.forget()
-        return Switched(fingerprint, end, rev if isinstance(rev, str) else None)
+        return Switched(
+            printable(fingerprint) if fingerprint else None, end, printable(rev) if isinstance(rev, str) else None
+        )
 
     def forget(self) -> None:
         """Remove the key that waits, if there is one: what has its certificate must not get another."""
