@@ -1,4 +1,5 @@
-"""The loop that peers and brokers run in, an authority of their own, and the files of a unit under it."""
+"""The loop that peers and brokers run in, an authority of their own, the files of a unit under it; the firmware as it
+is flashed, and a board with it."""
 
 from __future__ import annotations
 
@@ -6,6 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from board_at_port import Unit, unit
+from kobler import boards
+from kobler.build import Build, build
 from uplink_world import Ca, Loop
 
 
@@ -24,3 +28,14 @@ def ca(tmp_path_factory: pytest.TempPathFactory) -> Ca:
 @pytest.fixture(scope="module")
 def files(ca: Ca, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return ca.unit(tmp_path_factory.mktemp("unit"))
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Build:
+    return build(boards.load("virtual"), tmp_path_factory.mktemp("build") / "build" / "virtual")
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory, built: Build) -> Iterator[Unit]:
+    with unit(tmp_path_factory.mktemp("board") / "flash.bin", built) as it:
+        yield it

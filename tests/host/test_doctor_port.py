@@ -9,8 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from kobler import boards
-from kobler.build import Build, build
+from kobler.build import Build
 from kobler.doctor.cli import doctor
 from kobler.doctor.unit import examine
 from kobler.errors import KoblerError
@@ -25,11 +24,6 @@ pytestmark = pytest.mark.filterwarnings("ignore:set(Daemon|Name):DeprecationWarn
 command = Typer(pretty_exceptions_enable=False)
 command.command()(doctor)
 RUNS = b"kobler: firmware"
-
-
-@pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Build:
-    return build(boards.load("virtual"), tmp_path_factory.mktemp("build") / "build" / "virtual")
 
 
 class Board(RunningBoard):

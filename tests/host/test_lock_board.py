@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from kobler import boards
-from kobler.build import Build, build
+from kobler.build import Build
 from kobler.errors import KoblerError, UsageError
 from kobler.provision.cli import provision
 from kobler.provision.console import Console, Locked
@@ -29,11 +28,6 @@ pytestmark = pytest.mark.filterwarnings("ignore:set(Daemon|Name):DeprecationWarn
 LOCKED = b"is locked"
 PROMPTS = (b">>>", b"raw REPL", b"KeyboardInterrupt", b"MPY:")
 BUTTON = 0
-
-
-@pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Build:
-    return build(boards.load("virtual"), tmp_path_factory.mktemp("build") / "build" / "virtual")
 
 
 @pytest.fixture(scope="module")

@@ -4,10 +4,7 @@ import asyncio
 import hashlib
 import os
 
-import pytest
 from guest_rig import BANNER, mpremote, rig, serial_port, vfs_files
-from kobler import boards
-from kobler.build import build
 from kobler.sim.flash import Flash
 from running_board import RunningBoard
 
@@ -98,11 +95,6 @@ def test_mpremote_gets_in_while_main_runs_for_ever(tmp_path):
             assert b"KeyboardInterrupt" in board.said
 
     asyncio.run(main())
-
-
-@pytest.fixture(scope="module")
-def built(tmp_path_factory):
-    return build(boards.load("virtual"), tmp_path_factory.mktemp("build") / "virtual")
 
 
 def test_mpremote_reaches_the_whole_board_through_its_usb_port(tmp_path, built):

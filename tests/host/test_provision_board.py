@@ -8,7 +8,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import certifi
@@ -18,8 +18,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
-from kobler import boards
-from kobler.build import Build, build
+from kobler.build import Build
 from kobler.config import compile_config, load
 from kobler.errors import KoblerError, UsageError
 from kobler.pki import Authority
@@ -47,11 +46,6 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 
 
 @pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Build:
-    return build(boards.load("virtual"), tmp_path_factory.mktemp("build") / "build" / "virtual")
-
-
-@pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("site") / "site.toml"
     path.write_text(SITE)
@@ -61,12 +55,6 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def config(site: Path) -> bytes:
     return compile_config(load(site))
-
-
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory, built: Build) -> Iterator[Unit]:
-    with unit(tmp_path_factory.mktemp("board") / "flash.bin", built) as it:
-        yield it
 
 
 def check_identity(files: dict[str, bytes], authority: Authority, it: Unit) -> x509.Certificate:

@@ -27,8 +27,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from est_server import DER, PEM, Answer, Authority, EstServer, answer, certs_only, issues, key_bytes, running, says
-from kobler import boards
-from kobler.build import Build, build
+from kobler.build import Build
 from kobler.errors import KoblerError, UsageError
 from kobler.pki import certificates, secret
 from kobler.provision import certs_only as certs_only_reader
@@ -53,17 +52,6 @@ ntp = ["{ntp}"]
 url = "https://localhost:{port}"
 label = "unit"
 """
-
-
-@pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Build:
-    return build(boards.load("virtual"), tmp_path_factory.mktemp("build") / "build" / "virtual")
-
-
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory, built: Build) -> Iterator[Unit]:
-    with unit(tmp_path_factory.mktemp("board") / "flash.bin", built) as it:
-        yield it
 
 
 class Place:

@@ -9,8 +9,7 @@ from typing import Literal
 
 import pytest
 from guest_rig import BANNER, OTA_TABLE, Rig
-from kobler import boards
-from kobler.build import Build, build
+from kobler.build import Build
 from kobler.build.modules import compile_all
 from kobler.errors import KoblerError
 from kobler.provision.console import Console, Refused
@@ -30,11 +29,6 @@ def took(fn, *args):
     fn(*args)
     return time.ticks_diff(time.ticks_us(), t)
 """
-
-
-@pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Build:
-    return build(boards.load("virtual"), tmp_path_factory.mktemp("build") / "build" / "virtual")
 
 
 def powered(folder: Path, built: Build, **options: bool) -> RunningBoard:
