@@ -27,7 +27,7 @@ Way = Annotated[
     Est | None,
     typer.Option(
         "--est",
-        help="The certificate comes from the [est] server of --config: asked from here, now, or by the unit, when it "
+        help="The certificate comes from the \\[est] server of --config: asked from here, now, or by the unit, when it "
         "is on its network. The secret, user:password, is asked for, or taken from KOBLER_EST_SECRET.",
     ),
 ]
