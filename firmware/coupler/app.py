@@ -29,6 +29,7 @@ _CLOUD_ROLE = "operator"  # of whoever may publish to the unit's topics
 _CALLED = (
     "coupler.access.methods",
     "coupler.access.writes",
+    "coupler.trust.roles",
     "coupler.points.describe",
     "coupler.points.write",
     "coupler.points.encode",

@@ -21,6 +21,13 @@ from typer import Typer
 from typer.testing import CliRunner
 
 SIZE = 4 << 20
+SITE = """
+[device]
+name = "test"
+[network]
+kind = "ethernet"
+address = "dhcp"
+"""
 IDENTITY = ("ca.der", "cert.der", "config.json", "identity", "key.der")
 
 

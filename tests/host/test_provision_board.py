@@ -13,7 +13,7 @@ from pathlib import Path
 
 import certifi
 import pytest
-from board_at_port import IDENTITY, Unit, invoke, private_key, unit
+from board_at_port import IDENTITY, SITE, Unit, invoke, private_key, unit
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
@@ -30,14 +30,6 @@ from typer import Typer
 from typer.testing import CliRunner
 
 pytestmark = pytest.mark.filterwarnings("ignore:set(Daemon|Name):DeprecationWarning")  # pyserial's
-
-SITE = """
-[device]
-name = "test"
-[network]
-kind = "ethernet"
-address = "dhcp"
-"""
 
 
 @pytest.fixture(scope="module")

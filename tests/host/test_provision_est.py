@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from board_at_port import IDENTITY, Unit, invoke, private_key, unit
+from board_at_port import IDENTITY, SITE, Unit, invoke, private_key, unit
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -32,7 +32,8 @@ from kobler.errors import KoblerError, UsageError
 from kobler.pki import certificates, secret
 from kobler.provision import certs_only as certs_only_reader
 from kobler.provision import est_cli, est_http, steps
-from kobler.provision.est import Access, EstAuthority
+from kobler.provision.est import EstAuthority
+from kobler.provision.est_http import Access
 from time_server import Ntp, time_now
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "board"))
@@ -41,13 +42,7 @@ from leaks import leaks
 pytestmark = pytest.mark.filterwarnings("ignore:set(Daemon|Name):DeprecationWarning")  # pyserial's
 
 SECRET = "line-7:Tr1cky and long"
-SITE = """
-[device]
-name = "test"
-[network]
-kind = "ethernet"
-address = "dhcp"
-ntp = ["{ntp}"]
+EST = """ntp = ["{ntp}"]
 [est]
 url = "https://localhost:{port}"
 label = "unit"
@@ -61,7 +56,7 @@ class Place:
         self.folder, self.server = folder, server
         self.state = folder / "state"
         self.site = folder / "site.toml"
-        self.site.write_text(SITE.format(port=server.port, ntp=ntp))
+        self.site.write_text(SITE + EST.format(port=server.port, ntp=ntp))
         self.roots = folder / "roots.pem"
         self.trust(server.root)
 
@@ -581,7 +576,7 @@ def test_a_dry_run_looks_at_the_server_and_sends_nothing(shared: Unit, place: Pl
 def test_options_that_do_not_go_together_are_named(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     config, roots = ("--config", str(place.site)), ("--est-roots", str(place.roots))
     plain = place.folder / "plain.toml"
-    plain.write_text(SITE.partition("[est]")[0].format(ntp="ntp.example.com"))
+    plain.write_text(SITE)
     for words, arguments in (
         ("--est-roots goes with --est", (*config, *roots)),
         ("--no-est-secret goes with --est", ("--no-est-secret",)),

@@ -212,7 +212,7 @@ async def _upload(unit, arguments, role):
 
 
 _FILE = (("what", str, "history"), ("point", str, ""), ("resolution", str, "raw"), ("url", str, ""))
-# The least role for each (writes.py); a point to be written may want more.
+# The least role for each (trust/roles.py); a point to be written may want more.
 _METHODS = {
     "read": (_read, "viewer"),
     "describe": (_describe, "viewer"),

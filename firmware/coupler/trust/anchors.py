@@ -61,3 +61,22 @@ def rolled(trusted, offered, now):
     # Should the unit's clock be what is wrong, it still has something to find the right time with.
     kept = [one for one in trusted if one.not_after >= now] or trusted
     return kept + new, new
+
+
+def check_own(own, key, public, between, trusted, now, unit_id):
+    """ValueError unless `own` may be the certificate of unit `unit_id`, whose key (DER) has this public one: name, key,
+    use, a chain by way of `between` to one of `trusted`, and room for all. now: Unix seconds, None if not known."""
+    from coupler.trust.vault import ROOM
+
+    if own.common_name() != unit_id:
+        raise ValueError("certificate is for %r, but this unit is %s" % (own.common_name(), unit_id))
+    if own.public_key is None:
+        raise ValueError("certificate has %s, not one of P-256" % own.key_name())
+    if own.public_key != public:
+        raise ValueError("certificate is not for this unit's key")
+    if own.is_ca:
+        raise ValueError("certificate is an authority's")
+    x509.check_chain(own, between, trusted, now, x509.CLIENT)
+    size = len(key) + sum([len(one.der) for one in [own] + trusted])
+    if size > ROOM:
+        raise ValueError("key and certificates have %d bytes, at most %d" % (size, ROOM))

@@ -76,8 +76,8 @@ def accept(message, key, authorities, others, now, unit_id, certificate):
         why = "; one cannot be read: " + reasons[0] if reasons else ""
         raise ValueError("the answer has %d certificates for this unit's key%s" % (len(ours), why))
     issued = ours[0]
-    if issued.common_name() != unit_id:
-        raise ValueError("the %s, but this unit is %s" % (issued, unit_id))
+    between = anchors.readable(others) + came
+    anchors.check_own(issued, key, public, between, anchors.read(authorities), now, unit_id)
     # Fewer names than were asked for are fine, as several authorities leave some out; and the unit's own always are.
     asked = [(x509.URI, csr.URI + unit_id), (x509.DNS, unit_id)]
     if certificate:
@@ -85,13 +85,4 @@ def accept(message, key, authorities, others, now, unit_id, certificate):
     for name in issued.names():
         if name not in asked:
             raise ValueError("the certificate has a name that was not asked for: %s" % (name[1],))
-    if issued.is_ca:
-        raise ValueError("the certificate is an authority's")
-    more = anchors.readable(others) + came
-    x509.check_chain(issued, more, anchors.read(authorities), now, x509.CLIENT)
-    from coupler.trust.vault import ROOM
-
-    size = len(key) + len(issued.der) + len(authorities)
-    if size > ROOM:
-        raise ValueError("key and certificates have %d bytes, at most %d" % (size, ROOM))
     return issued.der, issued.not_before

@@ -196,13 +196,14 @@ class Guard:
             since = max(0, (hal.get_number(_SINCE) or 0) - tokens.LEEWAY)
             for grant in verifier.checking(token, now and now // 1000, since=since):
                 await hal.sleep_ms(0)
+        except tokens.TooEarly:
+            raise LockError(
+                "iat: the token was issued before the console was locked or last opened, by this unit's clock"
+            )
         except tokens.TokenError as error:
-            text = str(error)
-            if "before the unit's start" in text:
-                text = "iat: the token was issued before the console was locked or last opened, by this unit's clock"
-            raise LockError(text)
+            raise LockError(str(error))
         finally:
-            hal.forget("coupler.trust.token", "coupler.trust.p256")
+            hal.forget("coupler.trust.token", "coupler.trust.roles", "coupler.trust.p256")
         if grant is None or not grant.allows("admin"):
             raise LockError("role: only admin opens the console")
         hal.put_number(_SINCE, grant.issued + 1)

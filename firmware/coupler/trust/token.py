@@ -28,6 +28,10 @@ class TokenError(ValueError):
     """The token is refused; the text says why, and never repeats the token."""
 
 
+class TooEarly(TokenError):
+    """It was issued before those that count."""
+
+
 class Key:
     """A pinned key: its id, 65 bytes, when it may sign (Unix seconds, ends exclusive) and the most it may grant."""
 
@@ -124,7 +128,7 @@ class Verifier:
         if "nbf" in claims and now < _seconds(claims, "nbf") - LEEWAY:
             raise TokenError("nbf: the token is not valid yet")
         if since and issued < since + LEEWAY:  # by a clock that is fast it was issued before
-            raise TokenError("iat: the token was issued before the unit's start, or in the minute after it")
+            raise TooEarly("iat: the token was issued before the unit's start, or in the minute after it")
         if nonce is not None and claims.get("nonce") != nonce:
             raise TokenError("nonce: not the one the unit gave")
         role = claims.get("role")

@@ -156,7 +156,7 @@ def provision(
 
 
 def _roots(path: Path) -> bytes:
-    from .est import roots_der
+    from .est_http import roots_der
 
     return roots_der(path)
 

@@ -18,12 +18,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from ..errors import KoblerError
 from ..pki import certificates, files, requests
 from . import certs_only
-from .est_http import Access, Server, roots_der
+from .est_http import Access, Server
 from .external import Unusable, answer, of_key, read_certificates, read_through
 from .judged import quietly
 from .steps import Progress
-
-__all__ = ["Access", "EstAuthority", "roots_der"]
 
 _PATIENCE = 30.0  # for a certificate that is pending; the unit's console is held meanwhile
 _OF_NO_USE = "the EST server's certificate is of no use"
