@@ -7,7 +7,6 @@ that is good.
 
 from __future__ import annotations
 
-import itertools
 import json
 import ssl
 import subprocess
@@ -291,13 +290,8 @@ class Site:
         time.sleep(2)
         seen: dict[int, list[float]] = {}
         for t, address in self.ask("polls"):
-            seen.setdefault(address, []).append(t % POLL_S)
-        # They come when they are due or somewhat later: when each is due lies behind the longest gap.
-        self._phases = {}
-        for address, moments in seen.items():
-            moments.sort()
-            gaps = [b - a for a, b in itertools.pairwise([moments[-1] - POLL_S, *moments])]
-            self._phases[address] = moments[gaps.index(max(gaps))]
+            seen.setdefault(address, []).append(t)
+        self._phases = {address: due_phase(moments) for address, moments in seen.items()}
 
     def restart(self, code: str, boots: int = 1) -> None:
         """Run this on the unit's console and reset it; back when it polls again. boots: as the unit counts them."""
@@ -478,6 +472,13 @@ class Site:
         for t, address in polls:
             phase = self._phases[address]
             self._phases[address] += min(0.0, t - phase - _number(t, phase) * POLL_S)
+
+
+def due_phase(moments: list[float]) -> float:
+    """When in each POLL_S a block is due that was polled at these moments, in s: of these the one that leaves the tenth
+    latest poll least late. So one that came far too late is not taken for the one that was in time."""
+    within = [moment % POLL_S for moment in moments]
+    return min(within, key=lambda due: sorted((moment - due) % POLL_S for moment in within)[len(within) * 9 // 10])
 
 
 def _number(t: float, phase: float) -> int:
