@@ -65,25 +65,26 @@ class Ledger:
 
     def __init__(self, path: Path, labels: Path | None = None) -> None:
         self.path = path
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            # SQLite's lock is the portable one, and goes with the process however it ends.
-            self._lock = sqlite3.connect(path.with_suffix(".lock"), timeout=0, isolation_level=None)
-            self._lock.execute("BEGIN EXCLUSIVE")
-        except (OSError, sqlite3.Error) as error:
-            reason = "another line works with it" if "locked" in str(error) else str(error)
-            raise LedgerError(f"the ledger {path} cannot be used: {reason}") from None
-        try:
-            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0), 0o600)
-            files.sync_folder(path.parent)
-            self._read()
-            if labels is not None:
-                _check_labels(path, self._state, labels)
-        except BaseException as error:
-            self._lock.close()
-            if isinstance(error, OSError):
+        with contextlib.ExitStack() as opened:
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                # SQLite's lock is the portable one, and goes with the process however it ends.
+                lock = sqlite3.connect(path.with_suffix(".lock"), timeout=0, isolation_level=None)
+                opened.callback(lock.close)
+                lock.execute("BEGIN EXCLUSIVE")
+            except (OSError, sqlite3.Error) as error:
+                reason = "another line works with it" if "locked" in str(error) else str(error)
+                raise LedgerError(f"the ledger {path} cannot be used: {reason}") from None
+            try:
+                self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0), 0o600)
+                opened.callback(os.close, self._file)
+                files.sync_folder(path.parent)
+                self._read()
+                if labels is not None:
+                    _check_labels(path, self._state, labels)
+            except OSError as error:
                 raise LedgerError(f"the ledger {path} cannot be used: {error.strerror}") from None
-            raise
+            self._opened = opened.pop_all()
 
     def __enter__(self) -> Ledger:
         return self
@@ -91,8 +92,7 @@ class Ledger:
     def __exit__(
         self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
     ) -> None:
-        os.close(self._file)
-        self._lock.close()
+        self._opened.close()
 
     @property
     def pieces(self) -> dict[str, Piece]:
