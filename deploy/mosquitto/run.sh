@@ -50,8 +50,8 @@ command -v mosquitto >/dev/null || { echo "run.sh: mosquitto is not installed (a
 mv "$state/acl.new" "$state/acl"
 [ -z "$acl_only" ] || exit 0
 
-# Couplers send their own certificate only: the broker must know the intermediate that signed it. Folders of Kobler 0.1
-# have none.
+# Couplers that were provisioned by an earlier version send their own certificate only, without the intermediate that
+# signed it. Folders of Kobler 0.1 have none.
 ca=$pki/chain.pem
 [ -e "$ca" ] || ca=$pki/ca.pem
 crl=

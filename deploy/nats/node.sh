@@ -39,8 +39,8 @@ for file in "$pki/ca.pem" "$pki/servers/$name.pem" "$pki/servers/$name.key" ${ro
 done
 command -v nats-server >/dev/null || { echo "node.sh: nats-server is not installed (apt install nats-server)" >&2; exit 1; }
 
-# Couplers send their own certificate only: the broker must know the intermediate that signed it. Folders of Kobler 0.1
-# have none.
+# Couplers that were provisioned by an earlier version send their own certificate only, without the intermediate that
+# signed it. Folders of Kobler 0.1 have none.
 ca=$pki/chain.pem
 [ -e "$ca" ] || ca=$pki/ca.pem
 

@@ -231,11 +231,10 @@ class Doctor:
                 raise NetError("missing", "this unit has no certificate yet (%s is missing)" % part)
         self._identity = found
         from coupler.net.sntp import date
-        from coupler.trust.x509 import Certificate
+        from coupler.trust import x509
 
-        data = found["cert"]
         try:
-            own = Certificate(data[: 4 + int.from_bytes(data[2:4], "big")])  # those of its authorities may follow
+            own = x509.own(found["cert"])
         except ValueError as error:
             raise NetError("identity", "its certificate is damaged: %s" % error)
         finally:

@@ -44,6 +44,7 @@ _ENROLMENT = (
     "trust.p256",
     "trust.csr",
     "trust.x509",
+    "trust.chains",
     "trust.rsa",
     "trust.switch",
     "trust.vault",

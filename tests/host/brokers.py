@@ -42,13 +42,14 @@ def need(program: str) -> None:
 
 
 def unit_files(authority: Authority, folder: Path, name: str = UNIT_ID, trusting: Authority | None = None) -> Path:
-    """cert.der, key.der and ca.der as on a unit's flash, the certificate signed as at provisioning."""
+    """cert.der, key.der and ca.der as on a unit's flash after provisioning."""
     folder.mkdir(parents=True, exist_ok=True)
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     request = x509.CertificateSigningRequestBuilder().subject_name(subject).sign(key, hashes.SHA256())
     der = serialization.Encoding.DER
-    (folder / "cert.der").write_bytes(authority.sign_csr(request.public_bytes(der), name))
+    given = authority.certify(request.public_bytes(der), name)
+    (folder / "cert.der").write_bytes(b"".join((given.certificate, *given.chain)))
     form = serialization.PrivateFormat.TraditionalOpenSSL
     (folder / "key.der").write_bytes(key.private_bytes(der, form, serialization.NoEncryption()))
     (folder / "ca.der").write_bytes((trusting or authority).ca_der)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import socket
 import ssl
 import subprocess
@@ -13,7 +14,9 @@ from typing import Any
 
 import paho.mqtt.client as paho
 import pytest
+import shown
 from brokers import DEPLOY, NAME, NODES, Broker, Mosquitto, Nats, context, listens, started, unit_files
+from cryptography.hazmat.primitives import serialization
 from kobler.pki import Authority
 from store_process import StoreProcess
 from uplink_world import INTERPRETERS, UNIT_ID, unit
@@ -96,9 +99,10 @@ def holder(authority: Authority, name: str) -> ssl.SSLContext:
 
 def as_unit(authority: Authority, files: Path, tmp_path: Path) -> ssl.SSLContext:
     """The unit's own key and certificate in the hands of another program."""
-    for part, kind in (("cert", "CERTIFICATE"), ("key", "EC PRIVATE KEY")):
-        text = ssl.DER_cert_to_PEM_cert((files / f"{part}.der").read_bytes()).replace("CERTIFICATE", kind)
-        (tmp_path / f"{part}.pem").write_text(text)
+    key = ssl.DER_cert_to_PEM_cert((files / "key.der").read_bytes()).replace("CERTIFICATE", "EC PRIVATE KEY")
+    (tmp_path / "key.pem").write_text(key)
+    chain = shown.certificates((files / "cert.der").read_bytes())
+    (tmp_path / "cert.pem").write_bytes(b"".join(one.public_bytes(serialization.Encoding.PEM) for one in chain))
     return context(authority, tmp_path / "cert.pem", tmp_path / "key.pem")
 
 
@@ -119,6 +123,26 @@ def test_samples_are_stored_and_the_stores_acknowledgement_moves_the_cursor(
         kept = store.history(UNIT_ID)
         assert kept and all(value == seq * 1000 + 1 for seq, value in kept.items())
         assert [seq for seq in range(1, 101) if seq % 3] == [seq for seq in sorted(kept) if seq <= 100]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_broker_that_knows_the_root_alone_lets_units_in(
+    kind: str, authority: Authority, files: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(authority.folder, tmp_path / "pki")
+    there = Authority.open_or_create(tmp_path / "pki")
+    assert there.chain, "else this shows nothing"
+    there.chain_pem.write_bytes(there.ca_pem.read_bytes())
+    with started(KINDS[kind](there, tmp_path / kind)) as broker:
+        for interpreter in INTERPRETERS:
+            for scheme in ("wss", "mqtts"):
+                with unit(interpreter, files, {"port": broker.port(scheme), "scheme": scheme}) as one:
+                    one.acked(3)
+        alone = tmp_path / "alone"
+        shutil.copytree(files, alone)
+        (alone / "cert.der").write_bytes(shown.der(shown.certificates((files / "cert.der").read_bytes())[0]))
+        with unit("micropython", alone, {"port": broker.mqtts, "scheme": "mqtts"}) as one:
+            one.fails_with("tls-refused")
 
 
 def test_a_client_that_comes_later_finds_presence_and_a_dead_unit_leaves_its_will(

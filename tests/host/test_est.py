@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import shown
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -46,7 +47,7 @@ class World:
     def born(self, days: tuple[float, float] = (-70, 20), name: str = UNIT_ID) -> x509.Certificate:
         """The unit has a certificate, of which more than two thirds are over."""
         certificate, key = self.issuer.identity(name, days=days)
-        (self.files / "cert.der").write_bytes(certificate.public_bytes(DER))
+        (self.files / "cert.der").write_bytes(shown.der(certificate, self.issuer.certificate))
         (self.files / "key.der").write_bytes(key_bytes(key))
         (self.files / "ca.der").write_bytes(self.root.der)
         return certificate
@@ -61,7 +62,7 @@ class World:
 
     @property
     def certificate(self) -> x509.Certificate:
-        return x509.load_der_x509_certificate(self.read("cert.der"))
+        return shown.certificates(self.read("cert.der"))[0]
 
     def whole(self) -> bool:
         """Whether the key is that of the certificate."""
@@ -447,7 +448,6 @@ def test_a_new_root_is_trusted_when_the_old_one_vouches_for_it(world: World, ser
     with running(new, new, world.folder) as later:
         later.clients.append(world.root)
         later._context.load_verify_locations(cadata=world.root.certificate.public_bytes(DER))
-        later._context.load_verify_locations(cadata=world.issuer.certificate.public_bytes(DER))
         (line,) = world.run(later, renew=[0])
         assert line["report"]["error"] is None and world.certificate.issuer == new.name
 
@@ -677,8 +677,11 @@ def test_the_tests_server_is_understood_by_other_clients(tmp_path: Path) -> None
         (tmp_path / "issuer.pem").write_bytes(issuer.certificate.public_bytes(pem))
         verify = ("openssl", "verify", "-purpose", "sslclient", "-CAfile", "root.pem", "-untrusted", "issuer.pem")
         assert b"unit.pem: OK" in run(*verify, "unit.pem")
-        shown = ("--cert", "unit.pem", "--key", "key.pem")
-        again = base64.b64decode(run(*curl, *shown, *post, f"{server.url}/simplereenroll"))
+        (tmp_path / "shown.pem").write_bytes(
+            (tmp_path / "unit.pem").read_bytes() + issuer.certificate.public_bytes(pem)
+        )
+        own = ("--cert", "shown.pem", "--key", "key.pem")
+        again = base64.b64decode(run(*curl, *own, *post, f"{server.url}/simplereenroll"))
         run("openssl", "pkcs7", "-inform", "DER", "-print_certs", "-noout", data=again)
         with pytest.raises(subprocess.CalledProcessError):
             run(*curl, "--user", "a:b", *post, f"{server.url}/simpleenroll")

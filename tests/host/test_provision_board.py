@@ -13,6 +13,7 @@ from pathlib import Path
 
 import certifi
 import pytest
+import shown
 from board_at_port import IDENTITY, SITE, Unit, invoke, private_key, unit
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -50,8 +51,9 @@ def config(site: Path) -> bytes:
 
 
 def check_identity(files: dict[str, bytes], authority: Authority, it: Unit) -> x509.Certificate:
-    certificate = x509.load_der_x509_certificate(files["cert.der"])
+    certificate, *between = shown.certificates(files["cert.der"])
     certificate.verify_directly_issued_by(authority.signer)
+    assert between == authority.chain
     assert certificate.public_key() == private_key(files["key.der"]).public_key()
     assert certificate.subject.rfc4514_string() == f"CN={it.board.mac.hex()}"
     assert files["ca.der"] == authority.ca_der
@@ -319,7 +321,7 @@ def test_an_external_authority_is_asked_by_files_and_the_key_waits_through_a_pow
     assert done.exit_code == 0, done.output
     after = shared.files()
     assert sorted(after) == sorted(IDENTITY), "the key that waited is not left behind"
-    assert after["cert.der"] == certificate.public_bytes(serialization.Encoding.DER)
+    assert after["cert.der"] == shown.der(certificate, *reversed(other.chain[1:]))
     assert after["ca.der"] == other.chain[0].public_bytes(serialization.Encoding.DER)
     assert private_key(after["key.der"]).public_key() == certificate.public_key()
     assert json.loads(done.stdout)["fingerprint"] == certificate.fingerprint(hashes.SHA256()).hex()
@@ -343,7 +345,7 @@ def test_an_external_authority_may_have_rsa_keys_of_4096_bits_from_the_root_down
     done = invoke(*port, "--cert-in", str(tmp_path / "answer.pem"))
     assert done.exit_code == 0, done.exception
     after = shared.files()
-    assert after["cert.der"] == certificate.public_bytes(serialization.Encoding.DER)
+    assert after["cert.der"] == shown.der(certificate, *reversed(other.chain[1:]))
     assert after["ca.der"] == other.chain[0].public_bytes(serialization.Encoding.DER)
     assert private_key(after["key.der"]).public_key() == certificate.public_key()
 

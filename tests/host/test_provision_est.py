@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import shown
 from board_at_port import IDENTITY, SITE, Unit, invoke, private_key, unit
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -74,7 +75,8 @@ class Place:
         """A file with certificate and key for this name."""
         certificate, key = self.server.issuer.identity(name)
         path = self.folder / f"{name}.pem"
-        path.write_bytes(certificate.public_bytes(PEM) + key_bytes(key, PEM))
+        chain = certificate.public_bytes(PEM) + self.server.issuer.certificate.public_bytes(PEM)
+        path.write_bytes(chain + key_bytes(key, PEM))
         return path
 
     def provision(self, it: Unit, way: str, *more: str) -> Any:
@@ -99,7 +101,8 @@ def has(it: Unit, place: Place) -> x509.Certificate:
     """The certificate that the unit has from this server; key and roots belong to it."""
     files = it.files()
     assert sorted(files) == sorted(IDENTITY)
-    certificate = x509.load_der_x509_certificate(files["cert.der"])
+    certificate, *between = shown.certificates(files["cert.der"])
+    assert between == [place.server.issuer.certificate]
     certificate.verify_directly_issued_by(place.server.issuer.certificate)
     assert certificate.public_key() == private_key(files["key.der"]).public_key()
     assert certificate.subject.rfc4514_string() == f"CN={it.board.mac.hex()}"
@@ -261,7 +264,12 @@ def test_a_server_that_lets_nobody_in_without_a_certificate(place: Place, versio
     place.server._context.verify_mode = ssl.CERT_REQUIRED
     with pytest.raises(KoblerError, match=r"does not answer cacerts: .*may want a certificate \(--est-identity\)"):
         place.authority().certify(REQUEST, UNIT)
-    assert place.authority(None, place.identity("line-7")).certify(REQUEST, UNIT).certificate
+    identity = place.identity("line-7")
+    assert place.authority(None, identity).certify(REQUEST, UNIT).certificate
+    first, middle, rest = identity.read_bytes().partition(b"-----END CERTIFICATE-----\n")
+    identity.write_bytes(first + middle + rest.partition(middle)[2])
+    with pytest.raises(KoblerError, match="does the file of --est-identity have the intermediates, too"):
+        place.authority(None, identity).authorities()
     place.server.close()
     with pytest.raises(KoblerError, match=r"does not answer cacerts: .*refused$"):
         place.authority().authorities()
@@ -349,7 +357,7 @@ def test_a_batch_goes_on_with_what_was_paid_for(shared: Unit, place: Place) -> N
     done = place.provision(shared, "here", "--batch", str(orders))
     assert done.exit_code == 0, done.output + done.stderr + str(done.exception)
     assert place.server.operations() == ["cacerts", "simpleenroll"]
-    assert shared.files()["cert.der"] == place.server.issued[0].public_bytes(DER)
+    assert shared.files()["cert.der"] == shown.der(place.server.issued[0], place.server.issuer.certificate)
 
 
 def test_what_is_of_no_use_or_has_expired_does_not_stand_in_the_way(place: Place) -> None:
@@ -513,14 +521,12 @@ def test_a_server_that_never_ends_is_left(place: Place, monkeypatch: pytest.Monk
 
 def test_a_line_shows_its_own_certificate(shared: Unit, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(secret.EST)
-    certificate, key = place.server.issuer.identity("line-7")
-    identity, orders = place.folder / "line.pem", place.folder / "orders.csv"
-    identity.write_bytes(certificate.public_bytes(PEM) + key_bytes(key, PEM))
+    identity, orders = place.identity("line-7"), place.folder / "orders.csv"
     orders.write_text("serial\nK1-001\n")
     done = place.provision(shared, "here", "--est-identity", str(identity), "--batch", str(orders))
     assert done.exit_code == 0, done.output + str(done.exception)
     ledger = (place.state / "production" / "ledger.jsonl").read_text().splitlines()
-    fingerprint = has(shared, place).fingerprint(certificate.signature_hash_algorithm).hex()  # type: ignore[arg-type]
+    fingerprint = has(shared, place).fingerprint(hashes.SHA256()).hex()
     assert [json.loads(line)["event"] for line in ledger] == ["begun", "signed", "done"]
     assert json.loads(ledger[-1])["fingerprint"] == fingerprint
     again = place.provision(shared, "here", "--est-identity", str(identity), "--batch", str(orders))
@@ -560,7 +566,7 @@ def test_the_unit_shows_the_certificate_it_has(shared: Unit, place: Place, monke
     while shared.files()["cert.der"] == old:
         assert time.monotonic() < until, bytes(shared.wire[-3000:])
         time.sleep(0.2)
-    assert shared.files()["cert.der"] == place.server.issued[1].public_bytes(DER)
+    assert shared.files()["cert.der"] == shown.der(place.server.issued[1], place.server.issuer.certificate)
 
 
 def test_a_dry_run_looks_at_the_server_and_sends_nothing(shared: Unit, place: Place) -> None:

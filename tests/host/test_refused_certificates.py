@@ -46,11 +46,10 @@ for line in sys.stdin:
         if staged is None:
             answer = binascii.b2a_base64(enrol.begin(hal)).decode()
         else:
-            chain = [binascii.a2b_base64(one) for one in staged.pop("chain", ())]
             for name, text in staged.items():
                 data = binascii.a2b_base64(text)
                 enrol.stage(hal, name, data, switch.digest(data))
-            answer = enrol.commit(hal, None, chain)["fingerprint"]
+            answer = enrol.commit(hal)["fingerprint"]
         print(json.dumps([answer, None]))
     except Exception as error:
         print(json.dumps([None, type(error).__name__ + ": " + str(error)]))
@@ -92,8 +91,8 @@ class Unit:
 
     def take(self, certificate: bytes, ca: bytes, *chain: bytes) -> tuple[str | None, str | None]:
         """(fingerprint, refusal)"""
-        cert, root, *between = (base64.b64encode(one).decode() for one in (certificate, ca, *chain))
-        return self._ask({"cert": cert, "ca": root, "chain": between})
+        cert, root = (base64.b64encode(one).decode() for one in (certificate + b"".join(chain), ca))
+        return self._ask({"cert": cert, "ca": root})
 
     def identity(self) -> dict[str, bytes]:
         return {name: (self.etc / name).read_bytes() for name in IDENTITY}
@@ -203,7 +202,10 @@ CASES: dict[str, tuple[str, Make]] = {
     "oversized": ("bytes, at most 4096", large),
     "trailing garbage": ("after the certificate's end", lambda ca, csr: issued(ca, csr) + b"\0\0"),
     "empty": ("no certificate", lambda ca, csr: b""),
-    "PEM": ("instead of", lambda ca, csr: x509.load_der_x509_certificate(issued(ca, csr)).public_bytes(PEM)),
+    "PEM": (
+        "not a certificate in DER",
+        lambda ca, csr: x509.load_der_x509_certificate(issued(ca, csr)).public_bytes(PEM),
+    ),
 }
 
 

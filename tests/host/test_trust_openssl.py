@@ -13,7 +13,7 @@ from pathlib import Path
 
 import certifi
 import pytest
-from coupler.trust import csr, p256, pkcs7, x509
+from coupler.trust import chains, csr, p256, pkcs7, x509
 from cryptography import x509 as host_x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
@@ -30,8 +30,8 @@ needs_openssl = pytest.mark.skipif(shutil.which("openssl") is None, reason="open
 
 def signed_by(one: x509.Certificate, issuer: x509.Certificate) -> bool:
     try:
-        one.check_signed_by(issuer)
-    except x509.CertificateError:
+        chains.check_signed_by(one, issuer)
+    except chains.ChainError:
         return False
     return True
 
@@ -69,7 +69,6 @@ def test_the_authority_signs_the_units_request_and_the_unit_understands_the_cert
     assert unit.serial == host.serial_number
     assert unit.not_before == host.not_valid_before_utc.timestamp()
     assert unit.not_after == host.not_valid_after_utc.timestamp()
-    assert unit.fingerprint() == host.fingerprint(hashes.SHA256())
     other = Authority.open_or_create(tmp_path / "other")
     assert not signed_by(unit, x509.Certificate(other.chain_der[0]))
 
@@ -145,7 +144,7 @@ def agrees(data: bytes) -> x509.Certificate:
     else:
         assert unit.public_key is None
     if isinstance(key, rsa.RSAPublicKey):
-        assert unit.key_name() == f"an RSA key of {key.key_size} bits"
+        assert chains.key_name(unit) == f"an RSA key of {key.key_size} bits"
     try:
         basic = host.extensions.get_extension_for_class(host_x509.BasicConstraints).value
         assert (unit.is_ca, unit.path_length) == (basic.ca, basic.path_length)
@@ -167,11 +166,11 @@ def test_the_roots_of_the_public_web_are_read_as_cryptography_reads_them() -> No
         unit = agrees(data)
         assert unit.is_ca
         found += 1
-        if unit.signature_name() == "RSA and SHA-256" or (
-            unit.public_key is not None and unit.signature_name() == "ECDSA and SHA-256"
+        if chains.signature_name(unit) == "RSA and SHA-256" or (
+            unit.public_key is not None and chains.signature_name(unit) == "ECDSA and SHA-256"
         ):
-            unit.check_signed_by(unit)
-            checked.add(unit.key_name())
+            chains.check_signed_by(unit, unit)
+            checked.add(chains.key_name(unit))
     assert found > 80
     assert {"a key on P-256", "an RSA key of 2048 bits", "an RSA key of 4096 bits"} <= checked
 
@@ -244,8 +243,8 @@ WEAK = [
 @pytest.mark.parametrize(("options", "words"), WEAK, ids=[words for _, words in WEAK])
 def test_weak_certificates_are_read_and_not_trusted(options: tuple[str, ...], words: str, tmp_path: Path) -> None:
     found = x509.Certificate(self_signed(tmp_path, *options))
-    with pytest.raises(x509.CertificateError, match=words):
-        x509.check_chain(found, [], [found])
+    with pytest.raises(chains.ChainError, match=words):
+        chains.check(found, [], [found])
     assert not signed_by(found, found)
 
 
@@ -255,7 +254,7 @@ def test_weak_certificates_are_read_and_not_trusted(options: tuple[str, ...], wo
                                      ("rsa:2048", "-pkeyopt", "rsa_keygen_pubexp:4294967295")])  # fmt: skip
 def test_rsa_certificates_of_openssl_are_trusted(options: tuple[str, ...], tmp_path: Path) -> None:
     found = x509.Certificate(self_signed(tmp_path, "-newkey", *options))
-    x509.check_chain(found, [], [found])
-    assert found.public_key is None and found.key_name() == f"an RSA key of {options[0][4:]} bits"
+    chains.check(found, [], [found])
+    assert found.public_key is None and chains.key_name(found) == f"an RSA key of {options[0][4:]} bits"
     spoilt = x509.Certificate(found.der[:-1] + bytes((found.der[-1] ^ 1,)))
     assert signed_by(found, found) and not signed_by(spoilt, found)

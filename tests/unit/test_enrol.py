@@ -3,8 +3,8 @@ import hashlib
 import json
 
 from check import raises
-from coupler.trust import csr, der, enrol, p256, switch, vault, x509
-from issued import CA, CA_DER, CA_KEY, ID, NOT_CA, Hal, PowerCut, authority, certificate
+from coupler.trust import anchors, csr, der, enrol, p256, switch, vault, x509
+from issued import CA, CA_DER, CA_KEY, ID, NOT_CA, NOW, Hal, PowerCut, authority, certificate
 
 _CONFIG = b'{"v":1,"rev":"0badcafe"}'
 _FILES = (switch.KEY, switch.CERT, switch.CA, switch.CONFIG)
@@ -40,7 +40,7 @@ def _enrolled():
 
 def _coherent(files):
     key = csr.read_key(files[switch.KEY])
-    return x509.Certificate(files[switch.CERT]).public_key == p256.public_key(key)
+    return x509.own(files[switch.CERT]).public_key == p256.public_key(key)
 
 
 def test_a_fresh_unit_enrols_and_says_who_it_is():
@@ -196,26 +196,71 @@ def test_what_does_not_fit_together_is_refused_and_nothing_changes():
             assert hal.files[path] == before[path]
 
 
-def test_intermediates_are_looked_at_and_not_kept():
-    middle_key = 4713
-    middle = certificate("Middle", p256.public_key(middle_key), extensions=(CA,))
-    other = certificate("Middle", p256.public_key(99), extensions=(CA,))
-    for chain, words in (
-        ((middle,), None),
-        ((CA_DER, other, middle), None),
-        ((), "issued by 'Middle', which is not trusted here: unknown authority, or a chain cut off"),
-        ((other,), "is not signed by the key of certificate of 'Middle'"),
-        ((middle[:-1],), "intermediate certificate: "),
+_MIDDLE_KEY = 4713
+
+
+def _chained(hal, *others):
+    request = enrol.begin(hal)
+    own = certificate(ID, _requested_key(request), issuer="Middle", key=_MIDDLE_KEY)
+    _stage(hal, "cert", b"".join((own,) + others))
+    _stage(hal, "ca", CA_DER)
+    _stage(hal, "config", _CONFIG)
+    return own
+
+
+def _middle(issuer="CA", key=CA_KEY, name="Middle", public=_MIDDLE_KEY, extra=()):
+    return certificate(name, p256.public_key(public), extensions=(CA,) + extra, issuer=issuer, key=key)
+
+
+def test_what_leads_to_the_authority_is_kept_in_its_order():
+    other = _middle(public=99)
+    for others, kept in (
+        ((_middle(),), (_middle(),)),
+        ((CA_DER, other, _middle()), (_middle(),)),
+        ((_middle("Upper", 5), other, _middle(name="Upper", public=5)), None),
     ):
         hal = Hal()
-        _answer(hal, enrol.begin(hal), issuer="Middle", key=middle_key)
-        if words:
-            error = raises(enrol.EnrolError, enrol.commit, hal, None, chain)
-            assert words in str(error), (words, str(error))
-            assert switch.CERT not in hal.files
-        else:
-            enrol.commit(hal, None, chain)
-            assert sorted(hal.files) == _ALL and _coherent(hal.files)
+        own = _chained(hal, *others)
+        answer = enrol.commit(hal)
+        kept = kept or (_middle("Upper", 5), _middle(name="Upper", public=5))
+        assert hal.files[switch.CERT] == b"".join((own,) + kept)
+        assert answer["chain"] == len(kept) and answer["not_after"] == x509.Certificate(own).not_after
+        assert answer["fingerprint"] == binascii.hexlify(hashlib.sha256(own).digest()).decode()
+        assert sorted(hal.files) == _ALL and _coherent(hal.files)
+        assert switch.recover(hal) == "clean"
+        # it is the same after any other change
+        _stage(hal, "config", b'{"v":1,"rev":"00000002"}')
+        assert enrol.commit(hal)["chain"] == len(kept) and hal.files[switch.CERT] == b"".join((own,) + kept)
+
+
+def test_a_chain_that_leads_nowhere_is_refused():
+    for others, words in (
+        ((), "issued by 'Middle', which is not trusted here: unknown authority, or a chain cut off"),
+        ((_middle(public=99),), "is not signed by the key of certificate of 'Middle'"),
+        ((_middle()[:-1],), "certificate: certificate cut off: %d of %d bytes" % (len(_middle()) - 1, len(_middle()))),
+        ((_middle(), b"\0"), "certificate: bytes after the certificate's end"),
+        ((b"\x30\x82\0\2\5\0",), "intermediate certificate: "),
+    ):
+        hal = Hal()
+        _chained(hal, *others)
+        error = raises(enrol.EnrolError, enrol.commit, hal)
+        assert words in str(error), (words, str(error))
+        assert switch.CERT not in hal.files
+
+
+def test_no_more_is_shown_than_goes_into_a_message_of_tls():
+    public = p256.public_key(4711)
+    key = csr.write_key(4711)
+    own = x509.Certificate(certificate(ID, public, issuer="Middle", key=_MIDDLE_KEY))
+    root = x509.Certificate(CA_DER)
+    seen = []
+    for size in range(3300, 3500, 20):
+        middle = x509.Certificate(_middle(extra=((b"\x55\x1d\x12", bytes(size), False),)))
+        shown, left_out = anchors.check_own(own, key, public, [middle], [root], NOW, ID)
+        assert shown == (own.der if left_out else own.der + middle.der)
+        assert left_out == (len(own.der) + len(middle.der) > 4000)
+        seen.append(left_out)
+    assert seen[0] == 0 and seen[-1] == 1
 
 
 def test_a_configuration_that_the_firmware_cannot_run_is_refused_with_its_words():

@@ -3,7 +3,7 @@ import random
 from check import raises
 from coupler.store.layout import layout
 from coupler.store.snapshot import Snapshot
-from coupler.trust import switch
+from coupler.trust import switch, vault
 from nor import SECTOR, Nor, PowerCut
 
 _SECTORS = 32
@@ -75,6 +75,52 @@ def _recovered(hal, identity):
     assert switch.recover(bare) == "restored" and _has(bare, identity)
     assert bytes(bare.files["/etc/identity"]) == hal.files["/etc/identity"]
     return found
+
+
+def _der(size, n):
+    return b"\x30\x82" + (size - 4).to_bytes(2, "big") + bytes([n]) * (size - 4)
+
+
+def _chained(*sizes):
+    """An identity with a certificate and those between it and its authority of so many bytes."""
+    key, cert, ca = _PATHS
+    return {key: b"k" * 121, cert: b"".join([_der(size, i) for i, size in enumerate(sizes)]), ca: _der(1300, 77)}
+
+
+def test_certificates_that_lead_to_the_authority_are_in_the_vault_as_far_as_there_is_room():
+    room = vault.ROOM - 121 - 1300 - 1000
+    for sizes, kept in (
+        ((1000,), 1),
+        ((1000, 500, 600), 3),
+        ((1000, room), 2),
+        ((1000, room + 1), 1),
+        ((1000, 600, room - 600), 3),
+        ((1000, 600, room - 599), 2),
+        ((1000, room - 599, 600, 4), 2),
+    ):
+        identity = _chained(*sizes)
+        hal = _unit(_identity(1), identity)
+        assert _has(hal, identity) and switch.recover(hal) == "clean" and _has(hal, identity)
+        # without its files, or with a damaged one, it has what is in the vault
+        for spoil in _PATHS:
+            bare = hal.again()
+            bare.files[spoil] = bare.files[spoil][:-1] + b"?"
+            assert switch.recover(bare) == "restored" and _has(bare, _chained(*sizes[:kept]))
+            assert switch.recover(bare) == "clean"
+        bare = hal.again()
+        bare.files.clear()
+        assert switch.recover(bare) == "restored" and _has(bare, _chained(*sizes[:kept]))
+        # and the vault what is in the files
+        fresh = Hal(dict(hal.files), Nor(_SECTORS))
+        assert switch.recover(fresh) == "clean" and _has(fresh, identity)
+        fresh.files.clear()
+        assert switch.recover(fresh) == "restored" and _has(fresh, _chained(*sizes[:kept]))
+
+
+def test_the_room_for_authorities_is_what_the_unit_s_own_certificate_leaves():
+    for sizes in ((800,), (800, 700, 600)):
+        assert vault.room(_chained(*sizes)[switch.CERT]) == vault.ROOM - 121 - 864
+    assert vault.room(None) == vault.ROOM - 1321
 
 
 def test_a_unit_without_an_identity_writes_nothing():

@@ -2,7 +2,7 @@ import binascii
 import hashlib
 
 from check import raises
-from coupler.trust import csr, der, p256, x509
+from coupler.trust import chains, csr, der, p256, x509
 from rsa_key import KEY, SHA256, encoded, key_info, sign
 
 _NOW = 1800000000  # 2027-01-15
@@ -21,8 +21,8 @@ _YES = der.tlv(der.BOOLEAN, b"\xff")
 
 def signed_by(one, issuer):
     try:
-        one.check_signed_by(issuer)
-    except x509.CertificateError:
+        chains.check_signed_by(one, issuer)
+    except chains.ChainError:
         return False
     return True
 
@@ -132,21 +132,20 @@ def test_what_is_in_a_certificate_is_read():
     assert (leaf.not_before, leaf.not_after) == (1735689600, 2051222400)
     assert leaf.issuer == _name("Middle") and leaf.subject == _name(_ID)
     assert leaf.public_key == p256.public_key(_LEAF_KEY)
-    assert leaf.signature_name() == "ECDSA and SHA-256"
+    assert chains.signature_name(leaf) == "ECDSA and SHA-256"
     assert not leaf.is_ca and leaf.path_length is None
     assert _middle().is_ca and _middle().path_length == 0
-    assert leaf.fingerprint() == hashlib.sha256(leaf.der).digest()
 
 
 def test_a_chain_leads_to_an_anchor():
     root, middle, leaf = _root(), _middle(), _leaf()
-    x509.check_chain(leaf, [middle], [root], _NOW)
-    x509.check_chain(leaf, [root, leaf, middle], [_root(1234, "Other"), root], _NOW)
-    x509.check_chain(leaf, [], [middle], _NOW)
-    x509.check_chain(middle, [], [root], _NOW)
-    x509.check_chain(root, [], [root], _NOW)
+    chains.check(leaf, [middle], [root], _NOW)
+    chains.check(leaf, [root, leaf, middle], [_root(1234, "Other"), root], _NOW)
+    chains.check(leaf, [], [middle], _NOW)
+    chains.check(middle, [], [root], _NOW)
+    chains.check(root, [], [root], _NOW)
     # an authority that changed its key: two of one name
-    x509.check_chain(leaf, [middle], [_root(1234), root], _NOW)
+    chains.check(leaf, [middle], [_root(1234), root], _NOW)
     assert signed_by(leaf, middle) and signed_by(middle, root) and signed_by(root, root)
     assert not signed_by(leaf, root) and not signed_by(root, leaf)
 
@@ -186,9 +185,9 @@ def test_a_chain_that_does_not_hold_is_refused_with_its_cause():
         ("so many authorities below", below, [middle], [root]),  # it is an authority itself
     )
     for words, one, others, anchors in cases:
-        error = str(raises(x509.CertificateError, x509.check_chain, one, others, anchors, _NOW))
+        error = str(raises(chains.ChainError, chains.check, one, others, anchors, _NOW))
         assert words in error, (words, error)
-    x509.check_chain(_leaf(years=(25, 26)), [middle], [root])  # the time is not known
+    chains.check(_leaf(years=(25, 26)), [middle], [root])  # the time is not known
 
 
 def _rsa_root(info=None):
@@ -206,9 +205,9 @@ def test_authorities_may_have_rsa_keys():
         (_rsa_root(), _middle(**rsa_middle, **by_root), _leaf(**by_root)),
         (_rsa_root(), _middle(**rsa_middle, **absent), _leaf(**absent)),
     ):
-        x509.check_chain(leaf, [middle], [root], _NOW, x509.CLIENT)
+        chains.check(leaf, [middle], [root], _NOW, x509.CLIENT)
         assert leaf.public_key and signed_by(root, root) and signed_by(middle, root) and not signed_by(root, middle)
-    assert root.public_key is None and root.key_info == info and leaf.signature_name() == "RSA and SHA-256"
+    assert root.public_key is None and root.key_info == info and chains.signature_name(leaf) == "RSA and SHA-256"
 
 
 def test_an_rsa_authority_that_does_not_hold_is_refused_with_its_cause():
@@ -217,7 +216,7 @@ def test_an_rsa_authority_that_does_not_hold_is_refused_with_its_cause():
     other = (modulus >> 8 << 8) + 255
     by_root = {"issuer": "Root", "issuer_key": _by_rsa}
     leaf = _leaf(algorithm=SHA256, **by_root)
-    good = leaf._signature
+    good = leaf.signature
     cases = (
         ("is not signed by the key of certificate of 'Root'", leaf, _rsa_root(key_info(other))),
         ("is not signed by the key", leaf, _rsa_root(key_info(modulus, 3))),
@@ -240,7 +239,7 @@ def test_an_rsa_authority_that_does_not_hold_is_refused_with_its_cause():
         ("signed with RSA and SHA-256, not with", _leaf(algorithm=_rsa("0b", b"\x04\x00"), **by_root), root),
     )
     for words, one, anchor in cases:
-        error = str(raises(x509.CertificateError, x509.check_chain, one, [], [anchor], _NOW))
+        error = str(raises(chains.ChainError, chains.check, one, [], [anchor], _NOW))
         assert words in error, (words, error)
 
 
@@ -256,10 +255,10 @@ def test_what_a_chain_may_be_used_for_is_judged_where_it_is_asked():
     def judged(leaf, middle, root, purpose):
         anchor = x509.Certificate(_certificate("Root", _ROOT_KEY, "Root", _ROOT_KEY, (_ca(), _CERT_SIGN) + root))
         chain = _leaf(extensions=(_NOT_CA,) + leaf), [_middle(ca + middle)], [anchor], _NOW
-        x509.check_chain(*chain)  # nobody asked
+        chains.check(*chain)  # nobody asked
         try:
-            x509.check_chain(*chain, purpose)
-        except x509.CertificateError as error:
+            chains.check(*chain, purpose)
+        except chains.ChainError as error:
             return str(error)
 
     for leaf, middle, root in (
@@ -290,7 +289,7 @@ def test_a_chain_that_never_ends_is_refused():
     # each the issuer of the other
     one = x509.Certificate(_certificate("A", 1, "B", 2, (_ca(), _CERT_SIGN)))
     two = x509.Certificate(_certificate("B", 2, "A", 1, (_ca(), _CERT_SIGN)))
-    error = raises(x509.CertificateError, x509.check_chain, one, [one, two], [_root()], _NOW)
+    error = raises(chains.ChainError, chains.check, one, [one, two], [_root()], _NOW)
     assert "'B', which is not trusted here" in str(error)
     # and so many of one name that to try them all would take for ever
     many = [
@@ -300,17 +299,17 @@ def test_a_chain_that_never_ends_is_refused():
     ]
     leaf = x509.Certificate(_certificate("Leaf", 9, "A", 1, ()))
     tried = []
-    real = x509.p256.verify
+    real = p256.verify
 
     def verify(*arguments):
         tried.append(0)
         return real(*arguments)
 
-    x509.p256.verify = verify
+    p256.verify = verify
     try:
-        raises(x509.CertificateError, x509.check_chain, leaf, many, [_root()], _NOW)
+        raises(chains.ChainError, chains.check, leaf, many, [_root()], _NOW)
     finally:
-        x509.p256.verify = real
+        p256.verify = real
     assert len(tried) <= 16
 
 
@@ -323,21 +322,21 @@ def test_an_authority_that_has_two_certificates_is_followed_to_the_trusted_one()
     )
     leaf = x509.Certificate(_certificate("Leaf", 9, "Root", 1234, ()))
     for others in ([new, over], [over, new], [over], [new, over, leaf, old]):
-        x509.check_chain(leaf, others, [old], _NOW)
+        chains.check(leaf, others, [old], _NOW)
     for others in ([new], [], [old]):
-        raises(x509.CertificateError, x509.check_chain, leaf, others, [old], _NOW)
+        raises(chains.ChainError, chains.check, leaf, others, [old], _NOW)
     # What it issued itself does not count for path lengths.
     tight = x509.Certificate(_certificate("Root", _ROOT_KEY, "Root", _ROOT_KEY, (_ca(0), _CERT_SIGN)))
-    x509.check_chain(leaf, [over], [tight], _NOW)
+    chains.check(leaf, [over], [tight], _NOW)
 
 
 def test_what_is_valid_from_this_minute_on_is_taken_from_a_clock_that_is_ahead():
     root = _root()
     begin = root.not_before
-    root.check_time(begin - 300)
-    assert "not valid yet" in str(raises(x509.CertificateError, root.check_time, begin - 301))
-    root.check_time(root.not_after)
-    raises(x509.CertificateError, root.check_time, root.not_after + 1)
+    chains.check_time(root, begin - 300)
+    assert "not valid yet" in str(raises(chains.ChainError, chains.check_time, root, begin - 301))
+    chains.check_time(root, root.not_after)
+    raises(chains.ChainError, chains.check_time, root, root.not_after + 1)
 
 
 def test_a_damaged_signature_of_the_right_form_is_noticed():
@@ -409,7 +408,7 @@ def test_a_key_of_another_kind_is_named_and_no_mistake_to_read():
     ):  # fmt: skip
         found = _leaf(info=info)
         assert found.public_key is None
-        assert found.key_name() == words
+        assert chains.key_name(found) == words
 
 
 def test_usages_say_what_a_key_may_do_in_tls():
@@ -439,7 +438,7 @@ def test_a_subject_with_no_or_several_common_names_has_none():
         ((der.tlv(der.SET, one, other),), ""),
         ((der.tlv(der.SET, wide),), ""),
     ):
-        assert x509._common_name(der.tlv(der.SEQUENCE, *sets)) == name
+        assert x509.common_name(der.tlv(der.SEQUENCE, *sets)) == name
 
 
 def test_times_are_unix_seconds_in_every_century():

@@ -12,6 +12,14 @@ _BOARD = "/board.json"
 _NS = const(1000000)
 
 
+def certificates(data):
+    """Those in `data`, DER behind one another; a certificate's length has two bytes."""
+    while data:
+        end = 4 + int.from_bytes(data[2:4], "big")
+        yield data[:end]
+        data = data[end:]
+
+
 class Base:
     floor_ms = RELEASED_MS  # it is later than this
     doubt = None  # of net.sntp: the first of the answers that nothing confirms

@@ -8,6 +8,7 @@ import ssl
 import tempfile
 import time
 
+from coupler.hal.base import certificates
 from coupler.net.errors import NetError
 
 _MAX_RECORD = 16384
@@ -94,7 +95,7 @@ def _load_chain(ctx, cert_der, key_der):
     handle, path = tempfile.mkstemp()
     try:
         with os.fdopen(handle, "w") as f:
-            f.write(ssl.DER_cert_to_PEM_cert(cert_der) + key)
+            f.write("".join(map(ssl.DER_cert_to_PEM_cert, certificates(cert_der))) + key)
         ctx.load_cert_chain(path)
     finally:
         os.unlink(path)
@@ -103,7 +104,8 @@ def _load_chain(ctx, cert_der, key_der):
 def tls(stream, server_name, ca_der, cert_der, key_der):
     """TLS over `stream`; nothing is sent before handshake(). NetError("tls").
 
-    ca_der: one authority's certificate, or several behind one another. cert_der and key_der may be None."""
+    ca_der: one authority's certificate, or several behind one another; cert_der: our own, those that lead to its
+    authority behind it. cert_der and key_der may be None."""
     what = "CA certificate"
     try:
         ctx = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)

@@ -11,6 +11,7 @@ import time
 import tls as _tls
 
 from coupler.const import const
+from coupler.hal.base import certificates
 from coupler.net.errors import NetError
 
 _IPPROTO_TCP = const(6)
@@ -161,28 +162,23 @@ class Stream:
         self._s.close()
 
 
-def _certificates(data):
-    # mbedTLS takes one at a time and nothing behind it: each call adds one. A certificate's length has two bytes.
-    while data:
-        end = 4 + int.from_bytes(data[2:4], "big")
-        yield data[:end]
-        data = data[end:]
-
-
 def tls(stream, server_name, ca_der, cert_der, key_der):
     """TLS over `stream`; nothing is sent before handshake(). NetError("tls").
 
-    ca_der: one authority's certificate, or several behind one another. cert_der and key_der may be None."""
+    ca_der: one authority's certificate, or several behind one another; cert_der: our own, those that lead to its
+    authority behind it. cert_der and key_der may be None."""
     gc.collect()  # the record buffers are the largest pieces this firmware ever asks for
     what = "CA certificate"
     try:
         ctx = _tls.SSLContext(_tls.PROTOCOL_TLS_CLIENT)
         ctx.verify_mode = _tls.CERT_REQUIRED  # pyright: ignore[reportAttributeAccessIssue]
-        for certificate in _certificates(ca_der):
+        # mbedTLS takes one at a time and nothing behind it: each call adds one.
+        for certificate in certificates(ca_der):
             ctx.load_verify_locations(certificate)
         if cert_der is not None:
             what = "client certificate"
-            ctx.load_cert_chain(cert_der, key_der)
+            for certificate in certificates(cert_der):  # the first is whose key it is
+                ctx.load_cert_chain(certificate, key_der)
         what = "TLS"
         found = TlsStream(stream, server_name)
         ctx.verify_callback = found._seen  # pyright: ignore[reportAttributeAccessIssue]

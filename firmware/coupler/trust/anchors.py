@@ -1,23 +1,14 @@
 # The authorities that a unit trusts: one certificate or several, DER behind one another, as TLS takes them. While an
 # authority's root rolls over, the old one and the new one are both there; what has expired goes.
-from coupler.trust import x509
+from coupler.const import const
+from coupler.trust import chains, x509
 
-
-def split(data):
-    """The certificates in `data`, as bytes each; ValueError where one does not end with it."""
-    found = []
-    while data:
-        end = 4 + int.from_bytes(data[2:4], "big")
-        if data[:2] != b"\x30\x82" or end > len(data):
-            raise ValueError("not a certificate")
-        found.append(data[:end])
-        data = data[end:]
-    return found
+_SHOWN = const(4000)  # bytes: a chip's TLS sends no message of more than 4096
 
 
 def read(data):
     """The certificates, parsed; ValueError, also for none at all."""
-    found = [x509.Certificate(one) for one in split(data)]
+    found = [x509.Certificate(one) for one in x509.split(data)]
     if not found:
         raise ValueError("no certificate")
     return found
@@ -45,14 +36,15 @@ def rolled(trusted, offered, now):
     known = [one.der for one in trusted]
     new = []
     for root in offered:
-        if root.der not in known and root.issuer == root.subject and root.not_before <= now <= root.not_after:
+        if root.der not in known and root.issuer == root.subject:
             for proof in offered:
                 # Its name may be the same as before (RFC 4210, 4.4.1). What its own key signed proves nothing here:
                 # that key is not trusted yet.
                 if proof is not root and proof.subject == root.subject and proof.key_info == root.key_info:
                     try:
-                        x509.check_chain(proof, (), trusted, now)  # nothing in between: an intermediate makes no root
-                        root.check_signed_by(proof)  # the same key, and may it issue certificates?
+                        chains.check_time(root, now)
+                        chains.check(proof, (), trusted, now)  # nothing in between: an intermediate makes no root
+                        chains.check_signed_by(root, proof)  # the same key, and may it issue certificates?
                     except ValueError:
                         continue
                     new.append(root)
@@ -64,19 +56,27 @@ def rolled(trusted, offered, now):
 
 
 def check_own(own, key, public, between, trusted, now, unit_id):
-    """ValueError unless `own` may be the certificate of unit `unit_id`, whose key (DER) has this public one: name, key,
-    use, a chain by way of `between` to one of `trusted`, and room for all. now: Unix seconds, None if not known."""
+    """(what the unit is to show as its own, how many it cannot keep) for `own`, which has this public key; ValueError
+    unless it may be the certificate of unit `unit_id`: name, key (DER), use, a chain by way of `between` to one of
+    `trusted`, and room for all. now: Unix seconds, None if not known.
+
+    Shown are the certificate and those of the chain behind it, as TLS wants them (RFC 5246, 7.4.2): a peer may know
+    the root alone."""
     from coupler.trust.vault import ROOM
 
     if own.common_name() != unit_id:
         raise ValueError("certificate is for %r, but this unit is %s" % (own.common_name(), unit_id))
     if own.public_key is None:
-        raise ValueError("certificate has %s, not one of P-256" % own.key_name())
+        raise ValueError("certificate has %s, not one of P-256" % chains.key_name(own))
     if own.public_key != public:
         raise ValueError("certificate is not for this unit's key")
     if own.is_ca:
         raise ValueError("certificate is an authority's")
-    x509.check_chain(own, between, trusted, now, x509.CLIENT)
+    path = chains.check(own, between, trusted, now, x509.CLIENT)
     size = len(key) + sum([len(one.der) for one in [own] + trusted])
     if size > ROOM:
         raise ValueError("key and certificates have %d bytes, at most %d" % (size, ROOM))
+    shown = own.der
+    while path and len(shown) + len(path[0].der) <= _SHOWN:
+        shown += path.pop(0).der
+    return shown, len(path)

@@ -164,3 +164,18 @@ class Reader:
         s = pair.number()
         pair.finish()
         return r, s
+
+
+def dotted(oid):
+    """The text of an object identifier's content."""
+    numbers = []
+    number = 0
+    for byte in oid:
+        number = number << 7 | byte & 0x7F
+        if byte < 0x80:
+            numbers.append(number)
+            number = 0
+    if not numbers:
+        return "?"
+    first = min(numbers[0] // 40, 2)
+    return ".".join(str(one) for one in [first, numbers[0] - 40 * first] + numbers[1:])

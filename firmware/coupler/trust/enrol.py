@@ -32,20 +32,21 @@ def begin(hal, organization=None):
 
 
 def stage(hal, name, data, sha256):
-    """Stage "cert", "ca", "config" or "bootstrap" as it arrived; `sha256`, in hex, is of what was sent."""
+    """Stage "cert", "ca", "config" or "bootstrap" as it arrived; `sha256`, in hex, is of what was sent.
+
+    "cert": the unit's certificate, and behind it, in any order, those between it and its authority (DER)."""
     if switch.digest(data) != sha256:
         raise EnrolError("%s arrived damaged" % name)
     hal.write_file(switch.STAGED[_NAMES[name]], data)
 
 
-def commit(hal, runs=None, chain=()):
+def commit(hal, runs=None):
     """Check what is staged with what stays, switch, answer status(hal). EnrolError: all is as it was.
 
-    runs(hal, configuration as bytes) raises ValueError for what this firmware cannot run; chain: the certificates (DER)
-    between the unit's and the authority's, in any order. They are looked at now, and not kept: TLS shows the unit's.
+    runs(hal, configuration as bytes) raises ValueError for what this firmware cannot run.
     """
     if not switch.pending(hal):
-        staged = _check(hal, runs, chain)
+        staged = _check(hal, runs)
         if staged != [switch.CONFIG]:
             # Who is at the cable decides, not what was under way.
             staged += [target for target in (switch.NEXT, switch.BOOTSTRAP) if target not in staged]
@@ -62,21 +63,24 @@ def commit(hal, runs=None, chain=()):
 
 
 def status(hal):
-    """A dict: id, fingerprint (SHA-256 of the certificate), not_after, rev of the configuration, est: whether it still
-    has a certificate to fetch."""
+    """A dict: id, fingerprint (SHA-256 of the certificate), not_after, chain: how many that lead to its authority it
+    shows besides, rev of the configuration, est: whether it still has a certificate to fetch."""
     cert = hal.read_file(switch.CERT)
-    answer = {"id": unit_id(hal), "fingerprint": switch.digest(cert), "not_after": None, "rev": None}
+    answer = {"id": unit_id(hal), "fingerprint": switch.digest(cert), "not_after": None, "chain": 0, "rev": None}
     answer["est"] = hal.read_file(switch.BOOTSTRAP) is not None
     try:
         if cert:
-            answer["not_after"] = x509.Certificate(cert).not_after
+            shown = x509.split(cert)
+            answer["fingerprint"] = switch.digest(shown[0])
+            answer["chain"] = len(shown) - 1
+            answer["not_after"] = x509.Certificate(shown[0]).not_after
         answer["rev"] = json.loads(hal.read_file(switch.CONFIG) or b"{}").get("rev")
     except ValueError as error:
         answer["damaged"] = str(error)
     return answer
 
 
-def _check(hal, runs, chain):
+def _check(hal, runs):
     # -> the targets to replace, after the set that will result was found sound
     found = {}
     staged = []
@@ -88,7 +92,11 @@ def _check(hal, runs, chain):
     if not staged:
         raise EnrolError("nothing is staged")
     if any([target in switch.IDENTITY for target in staged]):
-        _check_identity(hal, found[switch.KEY], found[switch.CERT], found[switch.CA], chain)
+        shown = _check_identity(hal, found[switch.KEY], found[switch.CERT], found[switch.CA])
+        if shown != found[switch.CERT]:
+            hal.write_file(switch.STAGED[switch.CERT], shown)
+            if switch.CERT not in staged:
+                staged.append(switch.CERT)
     if switch.CONFIG in staged:
         _check_config(hal, found[switch.CONFIG], runs)
     if switch.BOOTSTRAP in staged:
@@ -105,14 +113,17 @@ def _parse(name, parser, data):
         raise EnrolError("%s: %s" % (name, error))
 
 
-def _check_identity(hal, key, cert, ca, chain):
+def _check_identity(hal, key, cert, ca):
+    # -> what it is to show as its own
     private = _parse("key", csr.read_key, key)
-    cert = _parse("certificate", x509.Certificate, cert)
+    first, *others = _parse("certificate", x509.split, cert)
+    own = _parse("certificate", x509.Certificate, first)
+    between = [_parse("intermediate certificate", x509.Certificate, one) for one in others]
     cas = _parse("CA certificate", anchors.read, ca)
-    between = [_parse("intermediate certificate", x509.Certificate, one) for one in chain]
+    public = p256.public_key(private)
     now = hal.now_ms()  # None: TLS judges validity once the time is known
     try:
-        anchors.check_own(cert, key, p256.public_key(private), between, cas, now and now // 1000, unit_id(hal))
+        return anchors.check_own(own, key, public, between, cas, now and now // 1000, unit_id(hal))[0]
     except ValueError as error:
         raise EnrolError(str(error))
 

@@ -48,7 +48,7 @@ class Expiry:
         try:
             data = hal.read_file(_CERT)
             if data:
-                one = x509.Certificate(data)
+                one = x509.own(data)
                 end = self.not_after = one.not_after
                 life = end - one.not_before
                 # From two thirds of its life on, up to a twelfth later: so a fleet does not come at once.

@@ -20,7 +20,7 @@ def request(key, certificate, unit_id):
     certificate: the unit's present one, whose names are asked for again; None: those of unit_id."""
     private = csr.read_key(key) if key else p256.generate()
     if certificate:
-        wanted = csr.renewal(private, x509.Certificate(certificate))
+        wanted = csr.renewal(private, x509.own(certificate))
     else:
         wanted = csr.request(private, unit_id)
     return key or csr.write_key(private), wanted
@@ -64,8 +64,8 @@ def roots(authorities, message, now, room):
 
 
 def accept(message, key, authorities, others, now, unit_id, certificate):
-    """The certificate (DER) in the answer to an enrolment with this key, and when it begins (Unix seconds); ValueError
-    for what is wrong with it.
+    """(what the unit is to show as its own, how many of its chain it cannot keep, when it begins in Unix seconds) for
+    the answer to an enrolment with this key; ValueError for what is wrong with it.
 
     others: more certificates for its chain; certificate: the present one if its names were asked for."""
     reasons = []
@@ -77,12 +77,12 @@ def accept(message, key, authorities, others, now, unit_id, certificate):
         raise ValueError("the answer has %d certificates for this unit's key%s" % (len(ours), why))
     issued = ours[0]
     between = anchors.readable(others) + came
-    anchors.check_own(issued, key, public, between, anchors.read(authorities), now, unit_id)
+    shown, lost = anchors.check_own(issued, key, public, between, anchors.read(authorities), now, unit_id)
     # Fewer names than were asked for are fine, as several authorities leave some out; and the unit's own always are.
     asked = [(x509.URI, csr.URI + unit_id), (x509.DNS, unit_id)]
     if certificate:
-        asked += x509.Certificate(certificate).names()
+        asked += x509.own(certificate).names()
     for name in issued.names():
         if name not in asked:
             raise ValueError("the certificate has a name that was not asked for: %s" % (name[1],))
-    return issued.der, issued.not_before
+    return shown, lost, issued.not_before

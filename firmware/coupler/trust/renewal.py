@@ -31,6 +31,7 @@ _ARITHMETIC = (
     "coupler.trust.anchors",
     "coupler.trust.csr",
     "coupler.trust.pkcs7",
+    "coupler.trust.chains",
     "coupler.trust.x509",
     "coupler.trust.rsa",
     "coupler.trust.p256",
@@ -163,10 +164,12 @@ async def _enrol(one, parts):
     one.waits = 0
     authorities, new, others, out = learned or await learn()
     issued = await _compute(unit, "accept", message, key, authorities, others, _now(hal), unit_id, names)
-    certificate, begin = issued
+    certificate, lost, begin = issued
     candidate.save(hal, key, certificate, authorities)
     hal.remove(switch.BOOTSTRAP)
     _welcome(new, out)
+    if lost:
+        print("kobler: %d of its authorities do not go into a message of TLS: a broker has to know them" % lost)
     one.failures = one.trials = 0
     pause = begin - _now(hal)
     if pause > 0:  # it was issued a moment ago, by a clock that is ahead

@@ -20,39 +20,41 @@ _KEY = 121  # of them, as csr.write_key has it
 
 
 def room(certificate):
-    """Bytes that are left for authorities beside a key and a certificate like this one; None: one yet to come."""
-    return ROOM - _KEY - (len(certificate) + 64 if certificate else 1200)
+    """Bytes that are left for authorities beside a key and a certificate like the first one here; None: one yet to
+    come."""
+    return ROOM - _KEY - (_first(certificate) + 64 if certificate else 1200)
 
 
 def keep(hal, paths):
     """The files at `paths` are the identity from now on. OSError when one is missing or the flash does not keep it."""
-    there = _pack(hal, paths)
-    if there is None:
+    parts = _read(hal, paths)
+    if parts is None:
         raise OSError(errno.ENOENT)
-    _note(hal, there)  # first: should the flash not keep them, the files are right all the same
+    _note(hal, _pack(parts))  # first: should the flash not keep them, the files are right all the same
     place = _place(hal)
-    if there != place.load():
-        place.save(there)
+    kept = _pack(_fitting(parts))
+    if kept != place.load():
+        place.save(kept)
 
 
 def check(hal, paths):
     """Make both places whole. "restored" when files came from the vault, "damaged" when it cannot help, else None."""
-    there = _pack(hal, paths)
+    parts = _read(hal, paths)
+    there = parts and _pack(parts)
     noted = hal.read_file(_DIGEST)
     place = _place(hal)
     kept = place.load()
     found = None
-    if there != kept:
-        if there and (noted == _digest(there) or not kept and not noted):
-            place.save(there)
-        elif kept:
-            _restore(hal, paths, kept)
-            there = kept
-            found = "restored"
-        else:
-            return "damaged"
-    elif not there:
-        return "damaged" if noted else None
+    if there and (noted == _digest(there) or not kept and not noted):
+        fitting = _pack(_fitting(parts))
+        if fitting != kept:
+            place.save(fitting)
+    elif not kept:
+        return "damaged" if there or noted else None
+    elif there != kept:
+        _restore(hal, paths, kept)
+        there = kept
+        found = "restored"
     _note(hal, there)
     return found
 
@@ -62,15 +64,34 @@ def _place(hal):
     return Snapshot(flash, *regions["vault"])
 
 
-def _pack(hal, paths):
-    # -> the set in one piece, None if it is not complete
-    packed = b""
-    for path in paths:
-        data = hal.read_file(path)
-        if data is None:
-            return None
-        packed += struct.pack("<H", len(data)) + data
-    return packed
+def _read(hal, paths):
+    # -> the files' contents, None if they are not all there
+    parts = [hal.read_file(path) for path in paths]
+    return None if None in parts else parts
+
+
+def _pack(parts):
+    return b"".join([struct.pack("<H", len(part)) + part for part in parts])
+
+
+def _fitting(parts):
+    # Should it be too much, those that lead to the authority stay out: a broker may know them, and files have them.
+    over = sum([len(part) for part in parts]) - ROOM
+    if over <= 0:
+        return parts
+    key, shown, authorities = parts
+    end = _first(shown)
+    while end < len(shown):
+        further = end + _first(shown[end:])
+        if further > len(shown) - over:
+            break
+        end = further
+    return key, shown[:end], authorities
+
+
+def _first(certificates):
+    # bytes of the first
+    return 4 + int.from_bytes(certificates[2:4], "big")
 
 
 def _restore(hal, paths, packed):

@@ -173,7 +173,7 @@ class Broker:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.load_cert_chain(issued.cert_pem, issued.key_pem)
-        # A unit sends its own certificate only: MicroPython has no way to give it the intermediate's.
+        # Units that were provisioned by an earlier version send their own certificate only.
         context.load_verify_locations(self._authority.chain_pem)
         context.verify_mode = ssl.CERT_REQUIRED
         context.verify_flags |= ssl.VERIFY_X509_STRICT

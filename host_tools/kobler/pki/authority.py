@@ -3,7 +3,7 @@
     ca.pem                     the root's certificate: what units and clients trust
     issuer.pem                 the intermediate's: it signs for units, clients and servers
     issuer.key or issuer.token its key; or in which PKCS#11 token it is
-    chain.pem                  both certificates: what a broker must know, since a unit sends only its own
+    chain.pem                  both certificates, for brokers of units that send only their own
     crl.pem                    the revocation lists of both
     locked-out                 names that have revoked certificates and no good one, for a broker's access list
     root-crl.pem               the root's alone, as the root made it
@@ -136,7 +136,7 @@ class Authority:
 
     @property
     def chain_pem(self) -> Path:
-        """What a broker must know to judge a unit, which sends only its own certificate (PEM file)."""
+        """What a broker knows all units by, those too that send only their own certificate (PEM file)."""
         return self.folder / "chain.pem" if self.chain else self.ca_pem
 
     @property

@@ -119,9 +119,11 @@ class Server:
     def _hint(self, error: OSError) -> str:
         # In TLS 1.3 a server finds out that it misses a certificate when the client's side of the handshake is over.
         hung_up = isinstance(error, ConnectionError | ssl.SSLEOFError | ssl.SSLZeroReturnError)
-        alerted = "ALERT" in (getattr(error, "reason", None) or "")
-        wants = (hung_up or alerted) and not self._access.identity
-        return "; it may want a certificate (--est-identity)" if wants else ""
+        reason = getattr(error, "reason", None) or ""
+        if self._access.identity:
+            unknown = "UNKNOWN_CA" in reason
+            return "; does the file of --est-identity have the intermediates, too?" if unknown else ""
+        return "; it may want a certificate (--est-identity)" if hung_up or "ALERT" in reason else ""
 
     def _why(self, reply: http.client.HTTPResponse, asked: bool) -> str:
         if reply.status == 401:

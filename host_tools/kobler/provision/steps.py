@@ -126,7 +126,7 @@ def hand_over(
     with at(port, say, fits, lock) as unit:
         say(f"unit {unit.id} gets what it needs to fetch its certificate")
         unit.stage({"bootstrap": (secret or "").encode() + b"\n" + roots, "config": config})
-        found = _switch(unit, None, (), say, lock)
+        found = _switch(unit, None, say, lock)
     return _end(found, started, say)
 
 
@@ -198,16 +198,19 @@ def install(
 ) -> Provisioned:
     """Copy certificates and configuration to a unit whose key is staged, have it switch, and lock it."""
     say("copying certificate and configuration")
-    unit.stage({"cert": given.certificate, "ca": given.ca + trust, "config": config})
-    return _switch(unit, given.certificate, given.chain, say, lock)
+    unit.stage({"cert": given.certificate + b"".join(given.chain), "ca": given.ca + trust, "config": config})
+    return _switch(unit, given, say, lock)
 
 
-def _switch(
-    unit: Unit, certificate: bytes | None, chain: Sequence[bytes], say: Progress, lock: Lock | None
-) -> Provisioned:
+def _switch(unit: Unit, given: requests.Answer | None, say: Progress, lock: Lock | None) -> Provisioned:
     started = time.monotonic()
     say("the unit checks what it got and switches")
-    found = unit.switch(certificate, chain)
+    found = unit.switch(given.certificate if given else None)
+    if given and found.chain < len(given.chain):
+        say(
+            f"warning: the unit shows {found.chain} of its {len(given.chain)} intermediates, for more do not go into a "
+            "message of TLS: its peers have to know the others"
+        )
     if lock is not None:
         say("locking its console")
         unit.lock(lock.owner)

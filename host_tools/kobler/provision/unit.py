@@ -11,7 +11,7 @@ import datetime as dt
 import hashlib
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from ..errors import KoblerError
@@ -55,11 +55,13 @@ class Owner:
 
 @dataclass(frozen=True)
 class Switched:
-    """What the unit says it has after it switched; no certificate: it has still to fetch its first one."""
+    """What the unit says it has after it switched; no certificate: it has still to fetch its first one. chain: how many
+    intermediates it shows with it."""
 
     fingerprint: str | None
     not_after: int | None
     rev: str | None
+    chain: int
 
 
 class Unit:
@@ -122,28 +124,29 @@ class Unit:
             if data is not None:
                 self._stage(name, data)
 
-    def switch(self, certificate: bytes | None, chain: Sequence[bytes] = ()) -> Switched:
+    def switch(self, certificate: bytes | None) -> Switched:
         """Have the unit check what is staged and take it; afterwards it is the new one.
 
-        `certificate`: what it must have then, None: as before. `chain`: those between it and the root (all DER).
+        `certificate`: what it must have then (DER), None: as before.
         """
-        self._run("from coupler import compose\n_c=[]", "loading its firmware")
-        for one in chain:
-            self._send("chain", one)
-            self._run("_c.append(bytes(_b))\n_b=None", "copying its chain")
+        self._run("from coupler import compose", "loading its firmware")
         step = "switching to its new identity"
-        answer = self._ask("enrol.commit(h,compose.check,_c)", step, _ARITHMETIC_SECONDS)
+        answer = self._ask("enrol.commit(h,compose.check)", step, _ARITHMETIC_SECONDS)
         found = answer if isinstance(answer, dict) else {}
         fingerprint, end, rev = found.get("fingerprint"), found.get("not_after"), found.get("rev")
         if certificate is None:
             right = found.get("est") is True and isinstance(end, int | None) and isinstance(fingerprint, str | None)
         else:
             right = fingerprint == hashlib.sha256(certificate).hexdigest() and isinstance(end, int)
-        if found.get("id") != self.id or not right:
+        chain = found.get("chain")
+        if found.get("id") != self.id or not right or not isinstance(chain, int):
             raise KoblerError(f"unit {self.id} does not confirm what it got: run the command again")
         self.forget()
         return Switched(
-            printable(fingerprint) if fingerprint else None, end, printable(rev) if isinstance(rev, str) else None
+            printable(fingerprint) if fingerprint else None,
+            end,
+            printable(rev) if isinstance(rev, str) else None,
+            chain,
         )
 
     def forget(self) -> None:
