@@ -151,6 +151,6 @@ class Socket:
 
 def test_a_client_that_was_revoked_during_its_handshake_is_not_served() -> None:
     socket = Socket()
-    gate = Gate(lambda _: asyncio.sleep(0), lambda der: der == b"revoked")
+    gate = Gate(lambda _: asyncio.sleep(0), lambda der: "revoked" if der == b"revoked" else None)
     asyncio.run(gate.serve(socket))  # type: ignore[arg-type]
     assert socket.closed == 1008 and not gate._clients

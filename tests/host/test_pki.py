@@ -200,7 +200,7 @@ def test_a_root_on_a_medium_signs_a_second_intermediate_and_takes_one_back(
     revoked = ["revoke", serial.upper(), "--root", str(medium), "--reason", "key-compromise"]
     assert run.invoke(app, [*revoked, "--state", str(tmp_path / "state")]).exit_code == 0
     lost = second.issue_client("lost").cert_pem
-    assert not first.revocations().hit(files.certificate_der(first.chain[0]))
+    assert not first.revocations().objection(files.certificate_der(first.chain[0]))
     assert (first.certificate.subject.public_bytes(), second.chain[0].serial_number) in first.revocations()._revoked
     if shutil.which("openssl"):
         assert "OK" in verify(second, lost)  # it has not heard of it yet
@@ -347,9 +347,9 @@ def test_a_crash_between_record_and_list_loses_no_revocation(tmp_path: Path, mon
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(revocation, "make", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         authority.revoke("viewer")
-    assert not authority.revocations().hit(der)
+    assert not authority.revocations().objection(der)
     Authority.open(authority.folder).refresh_crl()
-    assert authority.revocations().hit(der)
+    assert authority.revocations().objection(der)
 
 
 def test_a_revocation_while_another_process_makes_the_list_is_not_lost(
@@ -407,7 +407,7 @@ def test_a_list_that_could_not_be_read_once_is_read_the_next_time(
     with monkeypatch.context() as patch, pytest.raises(KoblerError, match="Too many open files"):
         patch.setattr(Path, "read_bytes", lambda _: (_ for _ in ()).throw(OSError(24, "Too many open files")))
         revocations.update()
-    assert revocations.update() and revocations.hit(der)
+    assert revocations.update() and revocations.objection(der)
 
 
 def test_a_key_of_a_revoked_certificate_is_not_certified_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -482,9 +482,9 @@ def test_a_list_that_the_authority_did_not_sign_is_not_taken(tmp_path: Path) -> 
     shutil.copy(other.crl_pem, authority.crl_pem)
     with pytest.raises(KoblerError, match="this authority did not sign"):
         revocations.update()
-    assert revocations.hit(der)
+    assert revocations.objection(der)
     authority.refresh_crl(force=True)
-    assert revocations.update() and revocations.hit(der)
+    assert revocations.update() and revocations.objection(der)
 
 
 def test_server_and_client_certificates_make_a_mutual_tls_session(authority: Authority) -> None:

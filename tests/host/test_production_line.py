@@ -444,11 +444,11 @@ def test_an_older_ledger_gives_no_serial_number_twice(site: Site, older: Any, wo
         site.path.unlink()
     else:
         site.path.write_bytes(b"".join(left))
-    opened = os.listdir("/dev/fd")
+    opened = sorted(Path("/dev/fd").iterdir())
     for look in (lambda: peek(site.path), lambda: site.run("0200000000a3", Order("S2"))):
         with pytest.raises(LedgerError, match=words):
             look()
-    assert os.listdir("/dev/fd") == opened, "a ledger that is refused is closed"
+    assert sorted(Path("/dev/fd").iterdir()) == opened, "a ledger that is refused is closed"
     site.path.write_bytes(b"".join(lines))
     site.run("0200000000a3", Order("S3"))
     site.check("S3", "0200000000a3")

@@ -17,6 +17,8 @@ from kobler.cloud.background import Background
 from kobler.cloud.broker import Broker
 from kobler.errors import KoblerError
 from kobler.pki import Authority, revocation
+from kobler.pki.authority import create
+from kobler.pki.root import Root
 from mqtt_peer import Peer, observer
 from mqtt_peer import unit as as_peer
 from uplink_world import INTERPRETERS, UNIT_ID, unit
@@ -200,3 +202,26 @@ def listened(port: int, authority: Authority, watcher: object) -> set[str]:
         client.disconnect()
         client.loop_stop()
     return seen
+
+
+def test_what_an_intermediate_signed_whose_list_is_not_here_is_not_let_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who has its certificate can show it in TLS, and the root is trusted."""
+    monkeypatch.setenv("KOBLER_ROOT_PASSPHRASE", "several words that nobody knows")
+    root = Root.create(tmp_path / "root")
+    for name in ("pki", "other"):
+        create(tmp_path / name, root)
+    authority, other = Authority.open(tmp_path / "pki"), Authority.open(tmp_path / "other")
+    stranger = observer(other, "viewer")
+    broker = Broker(authority)
+    with Background(broker):
+        with Peer(broker.url, observer(authority, "viewer")):
+            pass
+        with pytest.raises(InvalidStatus) as caught, Peer(broker.url, stranger):
+            pass
+        said = caught.value.response.body or b""
+        assert b"issued by" in said and b"revocations are not known here" in said
+        files = unit_files(other, tmp_path / "unit")
+        with unit("micropython", files, {"port": broker.port, "scheme": "wss"}) as one:
+            assert "403" in one.fails_with("http")

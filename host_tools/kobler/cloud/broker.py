@@ -36,11 +36,11 @@ class _Core(AmqttBroker):  # type: ignore[misc]
     tests/host/test_broker.py checks each behaviour, so an upgrade that changes these internals is noticed.
     """
 
-    def __init__(self, callbacks: list[Callback], revoked: Callable[[bytes], bool]) -> None:
+    def __init__(self, callbacks: list[Callback], objection: Callable[[bytes], str | None]) -> None:
         super().__init__({"listeners": {"default": {"type": "external"}}, "plugins": {}})
         self._callbacks = callbacks
         self._subscribing: set[str] = set()
-        self.gate = Gate(self._deliver, revoked)
+        self.gate = Gate(self._deliver, objection)
 
     async def _deliver(self, client: Client) -> None:
         await self.external_connected(client, client, "default")
@@ -130,7 +130,7 @@ class Broker:
             logging.getLogger(noisy).setLevel(logging.CRITICAL)
         self._authority.refresh_crl()
         revocations = self._authority.revocations()
-        self._core = _Core(self._callbacks, revocations.hit)
+        self._core = _Core(self._callbacks, revocations.objection)
         await self._core.start()
         try:
             self._server = await serve(

@@ -34,7 +34,6 @@ FIRST_PACKET_S = 10.0
 SEND_S = 10.0
 CLOSE_S = 2.0
 _POLICY, _PROTOCOL = 1008, 1002
-_REVOKED = "this certificate was revoked"
 
 
 class Refused(Exception):
@@ -170,14 +169,14 @@ class Client(ReaderAdapter, WriterAdapter):  # type: ignore[misc]
 class Gate:
     """Admits clients and passes them to amqtt; `active` holds them by session name.
 
-    `revoked` says of a certificate (DER) whether its authority took it back. It is asked here and not in TLS, where a
+    `objection` says of a certificate (DER) why nobody may be let in with it. It is asked here and not in TLS, where a
     session that is taken up again brings no certificate to be judged.
     """
 
-    def __init__(self, deliver: Callable[[Client], Awaitable[None]], revoked: Callable[[bytes], bool]) -> None:
+    def __init__(self, deliver: Callable[[Client], Awaitable[None]], objection: Callable[[bytes], str | None]) -> None:
         self.active: dict[str, Client] = {}
         self._clients: set[Client] = set()
-        self._deliver, self._revoked = deliver, revoked
+        self._deliver, self._objection = deliver, objection
         self._gone: dict[str, asyncio.Event] = {}
 
     def answer(self, socket: ServerConnection, request: Request) -> Response | None:
@@ -186,8 +185,8 @@ class Gate:
             return socket.respond(HTTPStatus.NOT_FOUND, f"MQTT is at {PATH}\n")
         try:
             identity = _identify(socket)
-            if self._revoked(_certificate(socket)):
-                raise IdentityError(f"{_REVOKED}: {identity.name}")
+            if objection := self._objection(_certificate(socket)):
+                raise IdentityError(f"{objection}: {identity.name}")
         except IdentityError as error:
             log.warning("refused: %s", error)
             return socket.respond(HTTPStatus.FORBIDDEN, f"{error}\n")
@@ -195,14 +194,15 @@ class Gate:
 
     async def expel(self) -> None:
         """End the connections of those who were revoked since they came."""
-        await asyncio.gather(
-            *(self._expel(one) for one in self._clients if self._revoked(one.certificate)), return_exceptions=True
-        )
+        await asyncio.gather(*map(self._expel, list(self._clients)), return_exceptions=True)
 
-    @staticmethod
-    async def _expel(client: Client) -> None:
-        log.warning("%s: %s", client.identity.name, _REVOKED)
-        await client.end(_POLICY, _REVOKED, patience=0.2)
+    async def _expel(self, client: Client) -> bool:
+        # -> whether there was a reason to
+        objection = self._objection(client.certificate)
+        if objection:
+            log.warning("%s: %s", client.identity.name, objection)
+            await client.end(_POLICY, objection, patience=0.2)
+        return objection is not None
 
     async def serve(self, socket: ServerConnection) -> None:
         """One client from its first packet to its end."""
@@ -210,9 +210,7 @@ class Gate:
         self._clients.add(client)
         try:
             # It may have been revoked since its request was answered; from here on `expel` finds it.
-            if self._revoked(client.certificate):
-                await self._expel(client)
-            else:
+            if not await self._expel(client):
                 await self._serve(client)
         finally:
             self._clients.discard(client)
