@@ -225,3 +225,11 @@ def test_what_an_intermediate_signed_whose_list_is_not_here_is_not_let_in(
         files = unit_files(other, tmp_path / "unit")
         with unit("micropython", files, {"port": broker.port, "scheme": "wss"}) as one:
             assert "403" in one.fails_with("http")
+    with started(Mosquitto(authority, tmp_path / "mosquitto")) as production:
+        for folder, signer in ((files, other), (tmp_path / "ours", authority)):
+            unit_files(signer, folder)
+            with unit("micropython", folder, {"port": production.mqtts, "scheme": "mqtts"}) as one:
+                if signer is other:
+                    one.fails_with("tls-refused")
+                else:
+                    one.online()
