@@ -10,7 +10,7 @@ _DIGEST = 32
 
 
 def load(hal):
-    """[key, certificate, authorities] as DER, the last two empty while the certificate is awaited; None."""
+    """[key, certificate, authorities] as DER, without a certificate while it is awaited; None."""
     data = hal.read_file(switch.NEXT)
     if data is None:
         return None
@@ -30,6 +30,16 @@ def save(hal, key, certificate=b"", authorities=b""):
     """Durable when it returns."""
     packed = b"".join([struct.pack("<H", len(part)) + part for part in (key, certificate, authorities)])
     hal.write_file(switch.NEXT, hashlib.sha256(packed).digest() + packed)
+
+
+def wait(hal, key, until):
+    """The request with this key is not to be repeated before `until`, Unix seconds; durable when it returns."""
+    save(hal, key, b"", struct.pack("<I", until))
+
+
+def until(parts):
+    """As told to wait(), else 0."""
+    return struct.unpack("<I", parts[2])[0] if parts[2] and not parts[1] else 0
 
 
 def drop(hal):

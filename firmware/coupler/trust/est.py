@@ -6,7 +6,7 @@ from coupler.const import const
 from coupler.net.errors import NetError
 
 _LEAST_S = const(5)
-_MOST_S = const(604800)
+MOST_S = const(604800)
 _PENDING_S = const(300)  # where the server does not say
 _LIMIT = const(12288)  # bytes of an answer
 _WORDS = const(80)  # of a refusal
@@ -59,7 +59,7 @@ async def ask(hal, url, operation, trust, csr=None, secret=None, bus=None):
     status = answer.status
     pause = seconds(answer.fields.get("retry-after"), hal.now_ms())
     if pause is not None:
-        pause = max(_LEAST_S, min(_MOST_S, pause))
+        pause = max(_LEAST_S, min(MOST_S, pause))
     if status == 200:
         return _content(operation, answer), 0
     if status == 202 and body is not None:

@@ -50,6 +50,10 @@ async def step(one):
         if not parts or not parts[1]:
             if not one.due():
                 return await _look(one)
+            pause = candidate.until(parts) - _now(hal) if parts and not one.forced else 0
+            if 0 < pause <= est.MOST_S:  # since a restart of the unit, too
+                one.tell("pending")
+                return pause
             one.forced = False
             parts, pause = await _alone(one, parts)
             if not parts:
@@ -160,7 +164,10 @@ async def _enrol(one, parts):
         one.waits += 1
         one.failures = 0
         one.tell("pending")
-        return None, pause if one.waits < _WAITS else max(pause, _RETRY_MAX_S)
+        if one.waits >= _WAITS:
+            pause = max(pause, _RETRY_MAX_S)
+        candidate.wait(hal, key, _now(hal) + pause)
+        return None, pause
     one.waits = 0
     authorities, new, others, out = learned or await learn()
     issued = await _compute(unit, "accept", message, key, authorities, others, _now(hal), unit_id, names)

@@ -121,7 +121,7 @@ class Server:
         hung_up = isinstance(error, ConnectionError | ssl.SSLEOFError | ssl.SSLZeroReturnError)
         reason = getattr(error, "reason", None) or ""
         if self._access.identity:
-            unknown = "UNKNOWN_CA" in reason
+            unknown = hung_up or "UNKNOWN_CA" in reason
             return "; does the file of --est-identity have the intermediates, too?" if unknown else ""
         return "; it may want a certificate (--est-identity)" if hung_up or "ALERT" in reason else ""
 
