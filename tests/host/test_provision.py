@@ -428,3 +428,17 @@ def test_the_unit_itself_refuses_a_chain_that_its_broker_would_not_take(
             assert found.fingerprint == certificate.fingerprint(hashes.SHA256()).hex() and found.chain == 1
     finally:
         one.restart()
+
+
+def test_a_unit_with_older_firmware_is_told_apart_before_anything_is_copied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    board = LocalConsole(tmp_path / "unit", UNIT)
+    one = unit.Unit(board)  # type: ignore[arg-type]
+    with monkeypatch.context() as patch:
+        patch.delattr("coupler.trust.x509.split")
+        with pytest.raises(
+            KoblerError, match=f"firmware of unit {UNIT} is older than this program: run `kobler flash`"
+        ):
+            one.stage({"cert": b"x", "ca": b"y"})
+    one.restart()

@@ -54,11 +54,11 @@ def _rsa_root(info=None):
 
 def test_a_chain_leads_to_an_anchor():
     root, middle, leaf = _root(), a_middle(), a_leaf()
-    chains.check(leaf, [middle], [root], NOW)
-    chains.check(leaf, [root, leaf, middle], [_root(1234, "Other"), root], NOW)
-    chains.check(leaf, [], [middle], NOW)
-    chains.check(middle, [], [root], NOW)
-    chains.check(root, [], [root], NOW)
+    assert chains.check(leaf, [middle], [root], NOW) == [middle, root]
+    assert chains.check(leaf, [root, leaf, middle], [_root(1234, "Other"), root], NOW) == [middle, root]
+    assert chains.check(leaf, [], [middle], NOW) == [middle]
+    assert chains.check(middle, [], [root], NOW) == [root]
+    assert chains.check(root, [], [root], NOW) == [root]
     # an authority that changed its key: two of one name
     chains.check(leaf, [middle], [_root(1234), root], NOW)
     assert _signed_by(leaf, middle) and _signed_by(middle, root) and _signed_by(root, root)
@@ -233,8 +233,9 @@ def test_an_authority_that_has_two_certificates_is_followed_to_the_trusted_one()
         x509.Certificate(certificate("Root", 1234, "Root", ROOT_KEY, (may_issue(), CERT_SIGN))),
     )
     leaf = x509.Certificate(certificate("Leaf", 9, "Root", 1234, ()))
+    # Whoever knows the old one alone does not want to see the new one beside it.
     for others in ([new, over], [over, new], [over], [new, over, leaf, old]):
-        chains.check(leaf, others, [old], NOW)
+        assert chains.check(leaf, others, [old], NOW) == [over, old]
     for others in ([new], [], [old]):
         raises(chains.ChainError, chains.check, leaf, others, [old], NOW)
     # What it issued itself does not count for path lengths.

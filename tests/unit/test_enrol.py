@@ -233,6 +233,32 @@ def test_what_leads_to_the_authority_is_kept_in_its_order():
         assert enrol.commit(hal)["chain"] == len(kept) and hal.files[switch.CERT] == b"".join((own,) + kept)
 
 
+def test_a_chain_that_the_flash_does_not_keep_is_not_switched_to():
+    hal = _enrolled()
+    old = dict(hal.files)
+    _chained(hal, CA_DER, _middle())
+    write = hal.write_file
+    hal.write_file = lambda path, data: write(path, data[:90] if path == switch.STAGED[switch.CERT] else data)
+    assert "the flash does not keep" in str(raises(enrol.EnrolError, enrol.commit, hal))
+    hal.write_file = write
+    assert switch.recover(hal) == "discarded" and hal.files == old
+
+
+def test_an_intermediate_that_is_trusted_is_shown_too():
+    upper, middle = _middle(name="Upper", public=5), _middle("Upper", 5)
+    for trusted, kept in (
+        (CA_DER + middle, (middle,)),  # its issuer is not here
+        (CA_DER + middle + upper, (middle, upper)),
+        (middle, (middle,)),
+        (CA_DER + upper, (middle, upper)),
+    ):
+        hal = Hal()
+        own = _chained(hal, middle, upper)
+        _stage(hal, "ca", trusted)
+        assert enrol.commit(hal)["chain"] == len(kept)
+        assert hal.files[switch.CERT] == b"".join((own,) + kept)
+
+
 def test_a_chain_that_leads_nowhere_is_refused():
     for others, words in (
         ((), "issued by 'Middle', which is not trusted here: unknown authority, or a chain cut off"),

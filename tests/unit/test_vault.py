@@ -172,6 +172,19 @@ def test_a_lost_or_flipped_digest_is_made_again():
         assert _recovered(hal, _identity(1)) == "clean"
 
 
+def test_a_lost_digest_takes_nothing_away_that_the_vault_has_no_room_for():
+    identity = _chained(1000, 900, 1200, 700)
+    for digest in (None, b"", b"half of it"):
+        hal = _unit(identity)
+        hal.files["/etc/identity"] = digest
+        assert switch.recover(hal) == "clean" and _has(hal, identity)
+        assert switch.recover(hal) == "clean"
+    # A digest of other files says that one of them is not what it was, and here that may be what the vault lacks.
+    hal = _unit(identity)
+    hal.files[switch.CERT] = hal.files[switch.CERT][:-1] + b"?"
+    assert switch.recover(hal) == "restored" and _has(hal, _chained(1000, 900))
+
+
 def test_a_vault_that_lost_the_newest_set_never_brings_the_old_one_back():
     hal = _unit(_identity(1), _identity(5))
     kept = Snapshot(hal.nor, *layout(_SECTORS)["vault"])

@@ -14,10 +14,11 @@ _NS = const(1000000)
 
 def certificates(data):
     """Those in `data`, DER behind one another; a certificate's length has two bytes."""
-    while data:
-        end = 4 + int.from_bytes(data[2:4], "big")
-        yield data[:end]
-        data = data[end:]
+    at = 0
+    while at < len(data):
+        end = at + 4 + int.from_bytes(data[at + 2 : at + 4], "big")
+        yield data[at:end]
+        at = end
 
 
 class Base:

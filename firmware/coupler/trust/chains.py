@@ -33,8 +33,8 @@ class ChainError(ValueError):
 
 
 def check(leaf, others, anchors, now=None, purpose=None):
-    """ChainError unless a chain leads from `leaf`, by way of `others` in any order, to one of `anchors`; what lies
-    between, each issued by the next.
+    """The chain from `leaf`, by way of `others` in any order, to one of `anchors`: those behind the leaf, each issued
+    by the next, the anchor last. ChainError if there is none.
 
     now: Unix seconds; None while the time is not known: then validity is not judged. purpose: x509.CLIENT or SERVER,
     what the leaf's key is to do in TLS; None: its usages, and those its authorities issue for, are not judged.
@@ -44,15 +44,23 @@ def check(leaf, others, anchors, now=None, purpose=None):
         raise ChainError("%s is not for %s%s" % (leaf, _PURPOSES[purpose], what))
     if now is not None:
         check_time(leaf, now)
+    further = [one for one in others if one.issuer != one.subject]
+    further += [one for one in others if one.issuer == one.subject]
     path = [leaf]
-    reason = _climb(path, list(others), anchors, int(leaf.is_ca), now, purpose, [_CHECKS])
+    reason = _climb(path, further, anchors, int(leaf.is_ca), now, purpose, [_CHECKS])
     if reason:
         raise reason
-    return path[1:]
+    # A root that is not trusted says no more than the certificate in which a trusted one vouches for the same key, and
+    # OpenSSL ends at it: it stays out.
+    found = path[-1:]
+    for one in reversed(path[1:-1]):
+        if one.subject != found[0].subject or one.key_info != found[0].key_info:
+            found.insert(0, one)
+    return found
 
 
 def _climb(path, others, anchors, below, now, purpose, checks):
-    # -> None if a chain leads from the path's end to an anchor, else why not; the path has grown by what lies between.
+    # -> None if a chain leads from the path's end to an anchor, else why not; the path has grown by it, then.
     # below: authorities between its end and the leaf, for their path lengths; checks: how many are left. Authorities
     # that changed their key have two certificates of one name, so one that leads nowhere is not the end. None is tried
     # twice.
@@ -69,10 +77,10 @@ def _climb(path, others, anchors, below, now, purpose, checks):
             except ChainError as error:
                 reason = reason or error
                 continue
+            path.append(issuer)
             if trusted:
                 return None
             others.remove(issuer)
-            path.append(issuer)
             # self-issued ones do not count (RFC 5280, 6.1.4 (l))
             more = below + (issuer.subject != issuer.issuer)
             further = _climb(path, others, anchors, more, now, purpose, checks)
@@ -102,6 +110,17 @@ def _check_step(one, issuer, below, now, purpose, checks):
         raise ChainError("%s is an authority, but not for %s" % (issuer, _PURPOSES[purpose]))
     if now is not None:
         check_time(issuer, now)
+
+
+def issuer_of(one, among):
+    """The first that signed it; None."""
+    for issuer in among:
+        try:
+            check_signed_by(one, issuer)
+            return issuer
+        except ChainError:
+            pass
+    return None
 
 
 def check_time(one, now):

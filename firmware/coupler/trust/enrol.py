@@ -94,7 +94,10 @@ def _check(hal, runs):
     if any([target in switch.IDENTITY for target in staged]):
         shown = _check_identity(hal, found[switch.KEY], found[switch.CERT], found[switch.CA])
         if shown != found[switch.CERT]:
-            hal.write_file(switch.STAGED[switch.CERT], shown)
+            path = switch.STAGED[switch.CERT]
+            hal.write_file(path, shown)
+            if hal.read_file(path) != shown:
+                raise EnrolError("the flash does not keep the certificate")
             if switch.CERT not in staged:
                 staged.append(switch.CERT)
     if switch.CONFIG in staged:

@@ -30,32 +30,28 @@ def keep(hal, paths):
     parts = _read(hal, paths)
     if parts is None:
         raise OSError(errno.ENOENT)
-    _note(hal, _pack(parts))  # first: should the flash not keep them, the files are right all the same
+    _note(hal, _digest(parts))  # first: should the flash not keep them, the files are right all the same
     place = _place(hal)
-    kept = _pack(_fitting(parts))
-    if kept != place.load():
-        place.save(kept)
+    _save(place, place.load(), parts)
 
 
 def check(hal, paths):
     """Make both places whole. "restored" when files came from the vault, "damaged" when it cannot help, else None."""
     parts = _read(hal, paths)
-    there = parts and _pack(parts)
+    digest = parts and _digest(parts)
     noted = hal.read_file(_DIGEST)
     place = _place(hal)
     kept = place.load()
     found = None
-    if there and (noted == _digest(there) or not kept and not noted):
-        fitting = _pack(_fitting(parts))
-        if fitting != kept:
-            place.save(fitting)
+    if parts and (noted == digest or not kept and not noted):
+        _save(place, kept, parts)
     elif not kept:
-        return "damaged" if there or noted else None
-    elif there != kept:
+        return "damaged" if parts or noted else None
+    elif not (parts and _same(kept, parts) and (_fitting(parts) is parts or len(noted or b"") != len(digest))):
         _restore(hal, paths, kept)
-        there = kept
+        digest = hashlib.sha256(kept).digest()
         found = "restored"
-    _note(hal, there)
+    _note(hal, digest)
     return found
 
 
@@ -70,8 +66,29 @@ def _read(hal, paths):
     return None if None in parts else parts
 
 
-def _pack(parts):
-    return b"".join([struct.pack("<H", len(part)) + part for part in parts])
+def _digest(parts):
+    found = hashlib.sha256()
+    for part in parts:
+        found.update(struct.pack("<H", len(part)))
+        found.update(part)
+    return found.digest()
+
+
+def _save(place, kept, parts):
+    if not _same(kept, parts):
+        place.save(b"".join([struct.pack("<H", len(part)) + part for part in _fitting(parts)]))
+
+
+def _same(kept, parts):
+    # Whether the vault has of these files what it can have.
+    at = 0
+    view = memoryview(kept or b"")
+    for part in _fitting(parts):
+        end = at + 2 + len(part)
+        if bytes(view[at : at + 2]) != struct.pack("<H", len(part)) or view[at + 2 : end] != part:
+            return False
+        at = end
+    return at == len(view)
 
 
 def _fitting(parts):
@@ -104,11 +121,6 @@ def _restore(hal, paths, packed):
             hal.write_file(path, data)
 
 
-def _digest(packed):
-    return hashlib.sha256(packed).digest()
-
-
-def _note(hal, packed):
-    digest = _digest(packed)
+def _note(hal, digest):
     if hal.read_file(_DIGEST) != digest:
         hal.write_file(_DIGEST, digest)

@@ -16,7 +16,7 @@ from ..pki.requests import Answer
 from . import judged
 from .judged import quietly, who
 
-_MOST_LINKS = 4  # as the unit's own coupler/trust/x509.py has it
+_MOST_LINKS = 4  # as the unit's own coupler/trust/chains.py has it
 
 
 def request_pem(csr_der: bytes) -> bytes:

@@ -1,6 +1,7 @@
 """What is wrong with one certificate, for the unit and for the brokers behind it. KoblerError says what to ask for.
 
-The unit reads and judges for itself (coupler/trust/x509.py); here it is said before it has to, and to whom it concerns.
+The unit reads and judges for itself (coupler/trust/chains.py); here it is said before it has to, and to whom it
+concerns.
 """
 
 from __future__ import annotations

@@ -208,8 +208,8 @@ def _switch(unit: Unit, given: requests.Answer | None, say: Progress, lock: Lock
     found = unit.switch(given.certificate if given else None)
     if given and found.chain < len(given.chain):
         say(
-            f"warning: the unit shows {found.chain} of its {len(given.chain)} intermediates, for more do not go into a "
-            "message of TLS: its peers have to know the others"
+            f"warning: the unit shows {found.chain} of its {len(given.chain)} intermediates (there is room for 4000 "
+            "bytes): its peers have to know the others"
         )
     if lock is not None:
         say("locking its console")
