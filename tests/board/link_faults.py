@@ -511,6 +511,7 @@ def endure(site: Site, fault: Fault) -> Measured:
     for _ in range(_MORE):
         if not _harm(measured, fault, site.times):
             break
+        site.settle()  # it may be that this went wrong
         measured = site.suffer(fault)
     return measured
 
