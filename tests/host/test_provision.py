@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import shown
 from board_at_port import invoke
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -442,3 +443,19 @@ def test_a_unit_with_older_firmware_is_told_apart_before_anything_is_copied(
         ):
             one.stage({"cert": b"x", "ca": b"y"})
     one.restart()
+
+
+def test_what_the_unit_cannot_show_of_a_long_chain_is_said(tmp_path: Path) -> None:
+    other, board = OtherAuthority(3, keys=((4096,),) * 4), LocalConsole(tmp_path / "unit", UNIT)
+    one, said = unit.Unit(board), list[str]()  # type: ignore[arg-type]
+    (tmp_path / "csr").write_bytes(external.request_pem(one.request()))
+    certificate = other.sign(tmp_path / "csr")
+    given = external.answer([certificate, *other.chain], certificate.public_key(), UNIT)
+    assert len(given.chain) == 3
+    try:
+        steps.install(one, given, None, said.append)
+    finally:
+        one.restart()
+    kept = shown.certificates((tmp_path / "unit" / "etc" / "cert.der").read_bytes())
+    assert kept == [certificate, *other.chain[:1:-1]]
+    assert "warning: the unit shows 2 of its 3 intermediates (there is room for 4000 bytes)" in said[-1]
