@@ -234,7 +234,8 @@ class Doctor:
         from coupler.trust import x509
 
         try:
-            own = x509.own(found["cert"])
+            shown = x509.split(found["cert"])
+            own = x509.Certificate(shown[0])
         except ValueError as error:
             raise NetError("identity", "its certificate is damaged: %s" % error)
         finally:
@@ -247,7 +248,10 @@ class Doctor:
             raise NetError("expired", "its certificate has expired on %s" % until)
         if now is not None and now < 1000 * own.not_before:
             raise NetError("expired", "its certificate is valid from %s on only" % date(1000 * own.not_before))
-        return "certificate of %s, valid until %s" % (found["id"], until), True
+        detail = "certificate of %s, valid until %s" % (found["id"], until)
+        if len(shown) > 1:
+            detail += ", with %d of the authorities above it" % (len(shown) - 1)
+        return detail, True
 
     async def _go(self, cloud):
         if cloud["dialect"] == "azure":

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from azure_hub import Azure
+from cryptography.hazmat.primitives import serialization
 from kobler.cloud.background import Background
 from kobler.cloud.ntp import NtpServer
 from kobler.config.firewall import Needs, table_of
@@ -300,6 +301,15 @@ def test_no_address(unit: Unit) -> None:
     assert found["network"][0].ok is False and "cable" in found["network"][0].remedy
     assert found["identity"][0].ok
     assert all(found[name][0].ok is None for name in ("time", *ALL[4:]))
+
+
+def test_what_the_unit_shows_with_its_certificate_is_said(unit: Unit, ca: Ca) -> None:
+    unit.settings["up"] = False
+    (before,) = unit.examine()["identity"]
+    own, above = (unit.etc / "cert.der").read_bytes(), ca.certificate.public_bytes(serialization.Encoding.DER)
+    (unit.etc / "cert.der").write_bytes(own + above)
+    (after,) = unit.examine()["identity"]
+    assert after.ok and after.detail == before.detail + ", with 1 of the authorities above it"
 
 
 def test_an_interface_that_stands_in_for_a_preferred_one(unit: Unit, loop: Loop, ca: Ca) -> None:

@@ -37,8 +37,9 @@ _BY_KIND = {
     "without inspection",
     ("tls", "tls-name"): "use the name that is in the certificate in [cloud] url, or have the certificate made for "
     "{host}",
-    ("tls", "tls-refused"): "the broker does not take this unit's certificate: it has to trust the authority that "
-    "issued it, or provision the unit under the broker's authority",
+    ("tls", "tls-refused"): "the broker does not take this unit's certificate: it has to trust the root above it (and "
+    "know the authorities that the unit does not show, see identity), or provision the unit under the broker's "
+    "authority",
     ("tls", "tls"): "there is no TLS at port {port} of {host}: check the port in [cloud] url; a firewall that answers "
     "in its place looks like this too",
     ("tls", "memory"): "restart the unit and try again; if it stays so, send the maker this report",
