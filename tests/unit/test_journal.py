@@ -189,6 +189,21 @@ def test_samples_from_before_the_clock_was_known_get_their_time_later():
     assert [sample[4] for sample in world.all()] == expected
 
 
+def test_samples_that_were_looked_at_before_the_clock_was_known_have_their_time_after():
+    world = filled(3)
+    world.boot()
+    reader = world.reader()
+    for i in range(3):
+        world.wait(1000)
+        world.put(0, i)
+    world.journal.flush()
+    assert [sample[4] is None for sample in reader.peek(9)] == [False] * 3 + [True] * 3
+    reader.skip(1)
+    world.set_clock(UNIX + 60000)
+    assert [sample[4] for sample in reader.peek(9)][2:] == [UNIX + 60000 - 2000, UNIX + 59000, UNIX + 60000]
+    assert [sample[0] for sample in reader.peek(9)] == [2, 3, 4, 5, 6]
+
+
 def test_a_clock_that_becomes_known_many_sectors_later_dates_all():
     world = World(Nor(32))
     for i in range(4000):

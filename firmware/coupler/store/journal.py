@@ -46,7 +46,7 @@ class Journal:
         self._ticks = hal.ticks_ms()
         self._later = 0  # ms of own time since _time
         self._time = 0
-        self._offset = 0
+        self.offset = 0  # of the clock, ms to own time; not known yet
         self._out = bytearray(_HEAD + SHORT + MOST)
         self._at = _HEAD
         self._room = 0
@@ -147,9 +147,9 @@ class Journal:
         """The clock was set: it shows this now."""
         self.flush()
         passed = self._hal.ticks_diff(self._hal.ticks_ms(), self._ticks)
-        self._offset = unix_ms - self._time - self._later - passed
+        self.offset = unix_ms - self._time - self._later - passed
         if self.ring.serial >= 0:
-            self._mark(CLOCK, self._offset)
+            self._mark(CLOCK, self.offset)
 
     def switch(self, cloud):
         """Whether the cloud is wanted from now on. What comes meanwhile is for this unit alone, for good."""
@@ -166,7 +166,7 @@ class Journal:
             ANCHORED,
             self.next,
             self._time + self._later,
-            self._offset,
+            self.offset,
             self.cursor,
             self._boot,
             self.dropped,

@@ -37,6 +37,7 @@ class Reader:
         self._known = Samples(0)
         self._at = self._end = 0
         self._buffer = []
+        self._undated = False  # there may be samples in it that have their time only now
         self.missing = 0  # numbers that were skipped: dropped, damaged, or torn by a power cut
         self.well = 0  # number of the last sample that was read or passed over; seek() there loses nothing
         self._torn = False  # read() did not come to its end
@@ -90,11 +91,17 @@ class Reader:
 
     def peek(self, n):
         """The next n samples, fewer if there are not so many."""
+        if self._undated and self._journal.offset:  # the clock was set since they were read
+            self._undated = False
+            if self._buffer:
+                self.seek(self._buffer[0][0] - 1)
         buffer = self._buffer
         while len(buffer) < n:
             sample = self.read(_PATIENCE)
             if sample is None:
                 break  # nothing more, or `more`: ask again soon
+            if sample[4] is None:
+                self._undated = not self._journal.offset
             buffer.append(sample)
         return buffer[:n] if len(buffer) > n else buffer
 
