@@ -103,19 +103,22 @@ def test_it_gives_no_prompt_works_on_and_opens_for_the_owners_token(locked: Coup
 
     device = str(coupler.endpoint["device"])
     other = key_file(coupler.state / "other.pem")
-    begun = time.monotonic()
+    begun = asked = time.monotonic()
     for token, words in (
         (signed(other, device), "unknown key"),
         (signed(owner, "0123456789ab"), "for another unit"),
     ):
         while "try again" in (error := kobler("unlock", "--port", coupler.usb, "--token", token, code=1)):
             time.sleep(0.5)
+            asked = time.monotonic()
         assert words in error
-    # A token that is good is not looked at so soon after.
-    assert "try again in" in kobler("unlock", "--port", coupler.usb, "--key", str(owner), code=1)
-    while "is unlocked" not in kobler_unlock(coupler, owner):
+    # A token that is good is not looked at so soon after, for two seconds.
+    said_to_user = kobler_unlock(coupler, owner)
+    assert "try again in" in said_to_user or time.monotonic() > asked + 2, said_to_user
+    while "is unlocked" not in said_to_user:
         assert time.monotonic() < begun + 60
         time.sleep(0.5)
+        said_to_user = kobler_unlock(coupler, owner)
     becomes(coupler, "unlocked by a token")
     assert coupler.mpremote("exec", "print('in')").strip() == "in"
     coupler.mpremote("reset")
@@ -131,8 +134,9 @@ def test_the_cloud_may_bring_the_token_and_no_other(locked: Coupler, owner: Path
     caller = Caller(coupler)
     try:
         assert caller.call("unlock")[0] == 400
+        token = signed(owner, device)
         assert caller.call("unlock", token="a.b.c")[0] == 403
-        status, answer = caller.call("unlock", token=signed(owner, device))
+        status, answer = caller.call("unlock", token=token)
         assert status == 429 and "try again in" in answer["error"]
         time.sleep(2)
         boot = caller.call("diagnose")[1]["boot"]
