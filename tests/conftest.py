@@ -11,7 +11,7 @@ import pytest
 # Files of more than 45 seconds, by themselves. They begin first, so that none of them is waited for at the end.
 _LONG = (
     "test_up", "test_oldest_micropython", "test_azure_link", "test_provision_board", "test_memory", "test_est",
-    "test_bus_remote", "test_esptool", "test_link_faults", "test_poller", "test_console_lock", "test_exactly_once",
+    "test_bus_remote", "test_esptool", "test_link_faults", "test_console_lock", "test_exactly_once",
     "test_tools_agree", "test_lock_board", "test_network_faults", "test_flash",
 )  # fmt: skip
 

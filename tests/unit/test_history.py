@@ -4,6 +4,7 @@ import gc
 import json
 
 from bus_fakes import run
+from check import tidy
 from coupler.access import history as access
 from coupler.access import methods
 from coupler.store import history
@@ -15,7 +16,7 @@ P1 = "field/unit/p1"
 
 
 def filled(length=60, every=10, points=2, **options):
-    gc.collect()
+    tidy()
     unit = Unit(points=points, **options)
     unit.set_clock(UNIX)
     for i in range(length * 60 // every):

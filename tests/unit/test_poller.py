@@ -1,12 +1,7 @@
-import gc
-import sys
-
 from bus_fakes import Hal, Port, frame, registers, run
-from check import raises
+from check import raises, tidy
 from coupler.bus.client import Client
 from coupler.bus.poller import Poller
-
-_SMALL = sys.implementation.name != "cpython"
 
 
 def unit(number, *blocks, **options):
@@ -69,8 +64,8 @@ class World:
         end = self.hal.us + 1000 * ms
         while self.hal.us < end:
             run(self.poller.step())
-            if _SMALL and self.port.count % 64 == 0:
-                gc.collect()  # else what is kept here is strewn all over the heap
+            if self.port.count % 64 == 0:
+                tidy()  # else what is kept here is strewn all over the heap
         return self.polls
 
 

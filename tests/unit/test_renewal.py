@@ -2,11 +2,10 @@
 themselves are tested with real servers in tests/host/test_est.py."""
 
 import asyncio
-import gc
 import json
 import random
 
-from check import raises
+from check import raises, tidy
 from coupler.trust import anchors, candidate, csr, der, enrol, expiry, issuing, p256, renewal, switch, x509
 from issued import CA, CA_DER, CA_KEY, ID, NOW, Hal, PowerCut, authority, certificate
 
@@ -207,12 +206,12 @@ def test_power_may_fail_at_any_operation_of_a_renewal():
     kinds = set()
     for first in range(operations):
         torn = hal = bare = None
-        gc.collect()  # one of these has 128 KB
+        tidy()  # one of these has 128 KB
         torn = start.again(first)
         raises(PowerCut, renew, torn)
         for second in range(first % 3, operations + 1, 3):
             hal = bare = None
-            gc.collect()
+            tidy()
             hal = torn.again(second)
             try:
                 switch.recover(hal)
