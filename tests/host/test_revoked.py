@@ -204,32 +204,45 @@ def listened(port: int, authority: Authority, watcher: object) -> set[str]:
     return seen
 
 
-def test_what_an_intermediate_signed_whose_list_is_not_here_is_not_let_in(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Who has its certificate can show it in TLS, and the root is trusted."""
+@pytest.fixture
+def two(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Authority, Authority]:
+    """Under one root. Who has the other's certificate can show it in TLS."""
     monkeypatch.setenv("KOBLER_ROOT_PASSPHRASE", "several words that nobody knows")
     root = Root.create(tmp_path / "root")
     for name in ("pki", "other"):
         create(tmp_path / name, root)
-    authority, other = Authority.open(tmp_path / "pki"), Authority.open(tmp_path / "other")
-    stranger = observer(other, "viewer")
+    return Authority.open(tmp_path / "pki"), Authority.open(tmp_path / "other")
+
+
+def test_what_an_intermediate_signed_whose_list_is_not_here_is_not_let_in(
+    two: tuple[Authority, Authority], tmp_path: Path
+) -> None:
+    authority, other = two
     broker = Broker(authority)
     with Background(broker):
         with Peer(broker.url, observer(authority, "viewer")):
             pass
-        with pytest.raises(InvalidStatus) as caught, Peer(broker.url, stranger):
+        with pytest.raises(InvalidStatus) as caught, Peer(broker.url, observer(other, "viewer")):
             pass
         said = caught.value.response.body or b""
         assert b"issued by" in said and b"revocations are not known here" in said
-        files = unit_files(other, tmp_path / "unit")
-        with unit("micropython", files, {"port": broker.port, "scheme": "wss"}) as one:
+        with unit("micropython", unit_files(other, tmp_path / "unit"), {"port": broker.port, "scheme": "wss"}) as one:
             assert "403" in one.fails_with("http")
-    with started(Mosquitto(authority, tmp_path / "mosquitto")) as production:
-        for folder, signer in ((files, other), (tmp_path / "ours", authority)):
-            unit_files(signer, folder)
-            with unit("micropython", folder, {"port": production.mqtts, "scheme": "mqtts"}) as one:
-                if signer is other:
-                    one.fails_with("tls-refused")
-                else:
-                    one.online()
+
+
+def test_mosquitto_lets_in_what_an_intermediate_signed_whose_list_it_has(
+    two: tuple[Authority, Authority], tmp_path: Path
+) -> None:
+    authority, other = two
+    files = [unit_files(one, tmp_path / one.folder.name / "unit") for one in two]
+    with started(Mosquitto(authority, tmp_path / "one")) as broker:
+        cloud = {"port": broker.mqtts, "scheme": "mqtts"}
+        with unit("micropython", files[0], cloud) as one:
+            one.online()
+        with unit("micropython", files[1], cloud) as one:
+            one.fails_with("tls-refused")
+    authority.crl_pem.write_bytes(authority.crl_pem.read_bytes() + other.crl_pem.read_bytes())
+    with started(Mosquitto(authority, tmp_path / "both")) as broker:
+        for each in files:
+            with unit("micropython", each, {"port": broker.mqtts, "scheme": "mqtts"}) as one:
+                one.online()
