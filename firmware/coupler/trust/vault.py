@@ -34,23 +34,24 @@ def keep(hal, paths):
         raise OSError(errno.ENOENT)
     _note(hal, _digest(parts))  # first: should the flash not keep them, the files are right all the same
     place = _place(hal)
-    _save(place, place.load(), parts)
+    _save(place, place.load(), _fitting(parts))
 
 
 def check(hal, paths):
     """Make both places whole. "restored" when files came from the vault, "damaged" when it cannot help, else None."""
     parts = _read(hal, paths)
     digest = parts and _digest(parts)
+    fitting = parts and _fitting(parts)
     noted = hal.read_file(_DIGEST)
     place = _place(hal)
     kept = place.load()
     found = None
     if parts and (noted == digest or not kept and not noted):
-        _save(place, kept, parts)
+        _save(place, kept, fitting)
     elif not kept:
         return "damaged" if parts or noted else None
     # What the vault has as well is right without a digest; what it has no room for, too, unless there is another one.
-    elif not parts or not _same(kept, parts) or _fitting(parts) is not parts and len(noted or b"") == _SIZE:
+    elif not parts or not _same(kept, fitting) or fitting is not parts and len(noted or b"") == _SIZE:
         _restore(hal, paths, kept)
         digest = hashlib.sha256(kept).digest()
         found = "restored"
@@ -70,6 +71,7 @@ def _read(hal, paths):
 
 
 def _digest(parts):
+    # Of all in one piece, as the vault has it.
     found = hashlib.sha256()
     for part in parts:
         found.update(struct.pack("<H", len(part)))
@@ -79,23 +81,16 @@ def _digest(parts):
 
 def _save(place, kept, parts):
     if not _same(kept, parts):
-        place.save(b"".join([struct.pack("<H", len(part)) + part for part in _fitting(parts)]))
+        place.save(b"".join([struct.pack("<H", len(part)) + part for part in parts]))
 
 
 def _same(kept, parts):
-    # Whether the vault has of these files what it can have.
-    at = 0
-    view = memoryview(kept or b"")
-    for part in _fitting(parts):
-        end = at + 2 + len(part)
-        if bytes(view[at : at + 2]) != struct.pack("<H", len(part)) or view[at + 2 : end] != part:
-            return False
-        at = end
-    return at == len(view)
+    return kept is not None and hashlib.sha256(kept).digest() == _digest(parts)
 
 
 def _fitting(parts):
-    # Should it be too much, those that lead to the authority stay out: a broker may know them, and files have them.
+    # -> what of them the vault can have; parts itself where that is all. Should it be too much, the certificates that
+    # lead to the authority stay out: a broker may know them, and the files have them.
     over = sum([len(part) for part in parts]) - ROOM
     if over <= 0:
         return parts
