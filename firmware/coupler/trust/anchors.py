@@ -36,23 +36,27 @@ def rolled(trusted, offered, now):
     known = [one.der for one in trusted]
     new = []
     for root in offered:
-        if root.der not in known and root.issuer == root.subject:
-            for proof in offered:
-                # Its name may be the same as before (RFC 4210, 4.4.1). What its own key signed proves nothing here:
-                # that key is not trusted yet.
-                if proof is not root and proof.subject == root.subject and proof.key_info == root.key_info:
-                    try:
-                        chains.check_time(root, now)
-                        chains.check(proof, (), trusted, now)  # nothing in between: an intermediate makes no root
-                        chains.check_signed_by(root, proof)  # the same key, and may it issue certificates?
-                    except ValueError:
-                        continue
-                    new.append(root)
-                    known.append(root.der)
-                    break
+        if root.der not in known and root.issuer == root.subject and _vouched(root, offered, trusted, now):
+            new.append(root)
+            known.append(root.der)
     # Should the unit's clock be what is wrong, it still has something to find the right time with.
     kept = [one for one in trusted if one.not_after >= now] or trusted
     return kept + new, new
+
+
+def _vouched(root, offered, trusted, now):
+    for proof in offered:
+        # Its name may be the same as before (RFC 4210, 4.4.1). What its own key signed proves nothing here: that key is
+        # not trusted yet.
+        if proof is not root and proof.subject == root.subject and proof.key_info == root.key_info:
+            try:
+                chains.check_time(root, now)
+                chains.check(proof, (), trusted, now)  # nothing in between: an intermediate makes no root
+                chains.check_signed_by(root, proof)  # the same key, and may it issue certificates?
+                return True
+            except ValueError:
+                pass
+    return False
 
 
 def check_own(own, key, public, between, trusted, now, unit_id):
