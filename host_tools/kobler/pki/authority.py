@@ -30,7 +30,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from ..errors import KoblerError, UsageError
@@ -109,11 +108,8 @@ class Authority:
                 raise KoblerError(
                     f"{folder}: the authority's certificate expired at {one.not_valid_after_utc}; {remedy}"
                 )
-        if chain:
-            try:
-                chain[0].verify_directly_issued_by(root)
-            except (ValueError, TypeError, InvalidSignature):
-                raise KoblerError(f"{folder / 'issuer.pem'} is not signed by the root in ca.pem; {remedy}") from None
+        if chain and not certificates.signed_by(chain[0], root):
+            raise KoblerError(f"{folder / 'issuer.pem'} is not signed by the root in ca.pem; {remedy}")
         return cls(folder, root, chain, key)
 
     @property
@@ -366,12 +362,9 @@ class Authority:
     ) -> bool:
         now = dt.datetime.now(dt.UTC)
         start, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
-        try:
-            certificate.verify_directly_issued_by(self.signer)
-        except (ValueError, TypeError, InvalidSignature):
-            return False
         return (
-            files.same_key(certificate, key)
+            certificates.signed_by(certificate, self.signer)
+            and files.same_key(certificate, key)
             and not self._register.is_revoked(certificate)
             and certificates.alternatives(certificate.extensions) == list(alternatives)
             and start <= now

@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
@@ -104,17 +103,9 @@ class Revocations:
         """Why nobody is to be let in with this certificate: it was revoked, or the intermediate that signed it, or by
         another one it was signed, whose list is not here. None: there is no reason."""
         certificate = x509.load_der_x509_certificate(certificate_der)
-        issuer = next((one for one in self._issuers if _signed(certificate, one)), None)
+        issuer = next((one for one in self._issuers if certificates.signed_by(certificate, one)), None)
         if issuer is None:
             name = certificates.common_name(certificate.issuer)
             return f"this certificate was issued by {name!r}, whose revocations are not known here"
         taken_back = ((one.issuer.public_bytes(), one.serial_number) in self._revoked for one in (certificate, issuer))
         return "this certificate was revoked" if any(taken_back) else None
-
-
-def _signed(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
-    try:
-        certificate.verify_directly_issued_by(issuer)
-    except (ValueError, TypeError, InvalidSignature):
-        return False
-    return True
