@@ -138,17 +138,16 @@ def provision(
         paths = [cert_in, *([ca_in] if ca_in else [])]
         tell(steps.take_certificate(where, paths, compiled, say, fits, dry_run, shut, roots))
     elif dry_run:
+        would = steps.WOULD
         if access and est is est_cli.Est.HERE:
             from .est import EstAuthority
 
             names = ", ".join(EstAuthority(access, state / "est", say).names())
             say(f"the certificate would come from {access.url}, whose authorities are {names}")
-            steps.look(where, compiled, say, fits)
         elif access:
             say(f"the unit would fetch its certificate from {access.url or 'its EST server'}")
-            steps.look(where, compiled, say, fits, "it would get what it needs for that")
-        else:
-            steps.look(where, compiled, say, fits)
+            would = "it would get what it needs for that"
+        steps.look(where, compiled, say, fits, would)
     elif access and est is est_cli.Est.UNIT:
         tell(steps.hand_over(where, access.secret, _roots(access.roots) + roots, compiled, say, fits, shut))
     else:

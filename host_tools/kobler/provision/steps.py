@@ -20,6 +20,7 @@ from .external import answer, read_certificates, request_pem
 from .unit import Fits, Owner, Unit
 
 Progress = Callable[[str], None]
+WOULD = "it would get a new key and certificate"
 
 
 class Certifier(Protocol):
@@ -177,7 +178,7 @@ def look(
     config: bytes | None,
     progress: Progress | None = None,
     fits: Fits | None = None,
-    would: str = "it would get a new key and certificate",
+    would: str = WOULD,
 ) -> None:
     """Say what provisioning would do. The unit is asked and restarted, nothing on it changes."""
     say = progress or _silent

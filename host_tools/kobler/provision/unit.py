@@ -120,8 +120,7 @@ class Unit:
 
     def stage(self, what: Mapping[str, bytes | None]) -> None:
         """Copy what the unit is to have, by enrol.py's names for it; None: that stays as it is."""
-        step = "looking at its firmware"
-        if not self._ask("hasattr(enrol.x509,'split')", step):
+        if not self._ask("hasattr(enrol.x509,'split')", "looking at its firmware"):
             raise KoblerError(f"the firmware of unit {self.id} is older than this program: run `kobler flash` first")
         for name, data in what.items():
             if data is not None:
