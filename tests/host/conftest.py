@@ -1,5 +1,5 @@
 """The loop that peers and brokers run in, an authority of their own, the files of a unit under it; the firmware as it
-is flashed, and a board with it."""
+is flashed, and a board with it; an EST server."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from board_at_port import Unit, unit
+from est_place import Place, a_place
 from kobler import boards
 from kobler.build import Build, build
 from uplink_world import Ca, Loop
@@ -39,3 +40,9 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Build:
 def shared(tmp_path_factory: pytest.TempPathFactory, built: Build) -> Iterator[Unit]:
     with unit(tmp_path_factory.mktemp("board") / "flash.bin", built) as it:
         yield it
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
+    with a_place(tmp_path, monkeypatch) as found:
+        yield found

@@ -67,6 +67,7 @@ class Place:
 
 @contextlib.contextmanager
 def a_place(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
+    """Its server runs; the secret is in the environment."""
     monkeypatch.setenv(secret.EST, SECRET)
     root = Authority("Root")
     time_server = Ntp(lambda request: [time_now(request)])

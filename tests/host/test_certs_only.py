@@ -7,26 +7,18 @@ import contextlib
 import datetime as dt
 import random
 import warnings
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from est_place import KEY, NAME, REQUEST, UNIT, Place, a_place
+from est_place import KEY, NAME, REQUEST, UNIT, Place
 from est_server import DER, EstServer, answer
 from kobler.errors import KoblerError
 from kobler.provision import certs_only
 
 STRANGER = ec.generate_private_key(ec.SECP256R1())
-
-
-@pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
-    with a_place(tmp_path, monkeypatch) as found:
-        yield found
 
 
 def tlv(tag: int, *parts: bytes, marked: bool = False) -> bytes:

@@ -6,27 +6,19 @@ from __future__ import annotations
 import base64
 import datetime as dt
 import time
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID
-from est_place import REQUEST, SECRET, UNIT, Place, a_place
+from est_place import REQUEST, SECRET, UNIT, Place
 from est_server import DER, Authority, issues, says
 from kobler.errors import KoblerError
 from kobler.pki import certificates
 
 STRANGER = ec.generate_private_key(ec.SECP256R1())
 TOO_EARLY = (420 / 86400, 90)
-
-
-@pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
-    with a_place(tmp_path, monkeypatch) as found:
-        yield found
 
 
 def names(*others: str) -> x509.SubjectAlternativeName:

@@ -10,23 +10,16 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
-from est_place import REQUEST, SECRET, UNIT, Place, a_place
+from est_place import REQUEST, SECRET, UNIT, Place
 from est_server import Authority, answer, certs_only, says
 from kobler.errors import KoblerError
 from kobler.pki import secret
 from kobler.provision import est_cli, est_http
 from kobler.provision.est import EstAuthority
 from kobler.provision.est_http import Access
-
-
-@pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
-    with a_place(tmp_path, monkeypatch) as found:
-        yield found
 
 
 @pytest.mark.parametrize(

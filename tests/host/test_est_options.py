@@ -2,20 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 from board_at_port import SITE, invoke
-from est_place import Place, a_place
+from est_place import Place
 from kobler.errors import UsageError
 from kobler.pki import secret
-
-
-@pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
-    with a_place(tmp_path, monkeypatch) as found:
-        yield found
 
 
 def test_options_that_do_not_go_together_are_named(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,6 @@ import json
 import re
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ import shown
 from board_at_port import IDENTITY, Unit, private_key, unit
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from est_place import SECRET, Place, a_place
+from est_place import SECRET, Place
 from est_server import Answer, Authority, EstServer, answer, certs_only, issues, says
 from kobler.build import Build
 from kobler.errors import KoblerError
@@ -31,12 +30,6 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "board"))
 from leaks import leaks
 
 pytestmark = pytest.mark.filterwarnings("ignore:set(Daemon|Name):DeprecationWarning")  # pyserial's
-
-
-@pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
-    with a_place(tmp_path, monkeypatch) as found:
-        yield found
 
 
 def has(it: Unit, place: Place) -> x509.Certificate:
