@@ -213,16 +213,16 @@ def _middle(issuer="CA", key=CA_KEY, name="Middle", public=_MIDDLE_KEY, extra=()
 
 
 def test_what_leads_to_the_authority_is_kept_in_its_order():
-    other = _middle(public=99)
+    middle, other = _middle(), _middle(public=99)
+    below, upper = _middle("Upper", 5), _middle(name="Upper", public=5)
     for others, kept in (
-        ((_middle(),), (_middle(),)),
-        ((CA_DER, other, _middle()), (_middle(),)),
-        ((_middle("Upper", 5), other, _middle(name="Upper", public=5)), None),
+        ((middle,), (middle,)),
+        ((CA_DER, other, middle), (middle,)),
+        ((below, other, upper), (below, upper)),
     ):
         hal = Hal()
         own = _chained(hal, *others)
         answer = enrol.commit(hal)
-        kept = kept or (_middle("Upper", 5), _middle(name="Upper", public=5))
         assert hal.files[switch.CERT] == b"".join((own,) + kept)
         assert answer["chain"] == len(kept) and answer["not_after"] == x509.Certificate(own).not_after
         assert answer["fingerprint"] == binascii.hexlify(hashlib.sha256(own).digest()).decode()
